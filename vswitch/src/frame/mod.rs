@@ -1,0 +1,199 @@
+//! A frame and the containers it travels in.
+//!
+//! A [`Frame`] is owned and moves: from the pool into a batch, and back. Its bytes lie in one buffer with
+//! headroom in front. This module knows nothing of protocols (that is `wire`) nor of devices (`port`).
+
+mod batch;
+mod offload;
+mod pool;
+
+use std::fmt;
+use std::net::IpAddr;
+
+pub use batch::{Batch, Egress, Encap, Item};
+pub use offload::{Checksum, Gso, GsoKind, Offload};
+pub use pool::FramePool;
+
+use crate::id::PortId;
+use crate::limits::{FRAME_BUFFER_BYTES, FRAME_HEADROOM_BYTES};
+
+/// What an uplink knows of the datagram a tunnelled frame came in. The frame's bytes then start at the VXLAN header.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Outer {
+    /// Who sent it: the remote VTEP's address.
+    pub remote: IpAddr,
+    /// TOS or traffic class of the outer header; the low two bits are the ECN field (RFC 3168).
+    pub tos: u8,
+}
+
+/// One Ethernet frame (or, from an uplink, one VXLAN datagram's payload) with room in front of it.
+pub struct Frame {
+    buf: Box<[u8]>,
+    start: usize,
+    end: usize,
+    /// Checksum state and segmentation.
+    pub offload: Offload,
+    /// Port that received it; [`PortId::NONE`] for frames the switch originates.
+    pub ingress: PortId,
+    /// Set by uplink ports only.
+    pub outer: Option<Outer>,
+}
+
+impl fmt::Debug for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Frame")
+            .field("len", &self.len())
+            .field("offload", &self.offload)
+            .field("ingress", &self.ingress)
+            .field("outer", &self.outer)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Frame {
+    /// An empty frame with a buffer of its own. Allocates: the hot path takes frames from a [`FramePool`].
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            buf: vec![0; FRAME_BUFFER_BYTES].into_boxed_slice(),
+            start: FRAME_HEADROOM_BYTES,
+            end: FRAME_HEADROOM_BYTES,
+            offload: Offload::default(),
+            ingress: PortId::NONE,
+            outer: None,
+        }
+    }
+
+    /// Empties the frame, with full headroom and nothing known of it.
+    pub fn reset(&mut self) {
+        self.start = FRAME_HEADROOM_BYTES;
+        self.end = FRAME_HEADROOM_BYTES;
+        self.offload = Offload::default();
+        self.ingress = PortId::NONE;
+        self.outer = None;
+    }
+
+    /// The frame's bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.buf[self.start..self.end]
+    }
+
+    /// The frame's bytes, to rewrite.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.buf[self.start..self.end]
+    }
+
+    /// Length in bytes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.end - self.start
+    }
+
+    /// True when there are no bytes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// Bytes free in front.
+    #[must_use]
+    pub fn headroom(&self) -> usize {
+        self.start
+    }
+
+    /// The buffer behind the frame's start, for a device to read into; follow with [`Frame::set_len`].
+    pub fn space_mut(&mut self) -> &mut [u8] {
+        &mut self.buf[self.start..]
+    }
+
+    /// Says how many bytes the frame has, after a write into [`Frame::space_mut`] or to cut its tail off.
+    /// Longer than the buffer is cut to the buffer.
+    pub fn set_len(&mut self, len: usize) {
+        self.end = (self.start + len).min(self.buf.len());
+    }
+
+    /// Replaces the content; longer than the buffer is cut.
+    pub fn fill(&mut self, bytes: &[u8]) {
+        self.set_len(bytes.len());
+        let len = self.len();
+        self.bytes_mut().copy_from_slice(&bytes[..len]);
+    }
+
+    /// Takes `len` bytes off the front. A `Partial` checksum's start moves along.
+    /// Returns false, changing nothing, when the frame is shorter.
+    pub fn pull(&mut self, len: usize) -> bool {
+        if len > self.len() {
+            return false;
+        }
+        self.start += len;
+        self.shift_offload(|at| at.saturating_sub(len));
+        true
+    }
+
+    /// Puts `len` bytes (of undefined content) in front. A `Partial` checksum's start moves along.
+    /// Returns false, changing nothing, when there is no headroom for them.
+    pub fn push(&mut self, len: usize) -> bool {
+        if len > self.start {
+            return false;
+        }
+        self.start -= len;
+        self.shift_offload(|at| at + len);
+        true
+    }
+
+    /// Packets this frame stands for on a wire.
+    #[must_use]
+    pub fn segments(&self) -> usize {
+        self.offload.segments(self.len())
+    }
+
+    fn shift_offload(&mut self, shift: impl Fn(usize) -> usize) {
+        let moved = |at: u16| u16::try_from(shift(usize::from(at))).unwrap_or(u16::MAX);
+        if let Checksum::Partial { start, .. } = &mut self.offload.checksum {
+            *start = moved(*start);
+        }
+        if let Some(gso) = &mut self.offload.gso {
+            gso.header_len = moved(gso.header_len);
+        }
+    }
+}
+
+impl Default for Frame {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pull_and_push_move_the_partial_checksum_along() {
+        let mut frame = Frame::new();
+        frame.fill(&[7; 100]);
+        frame.offload.checksum = Checksum::Partial { start: 34, offset: 16 };
+        assert!(frame.push(8));
+        assert_eq!(frame.offload.checksum, Checksum::Partial { start: 42, offset: 16 });
+        assert!(frame.pull(8));
+        assert_eq!(frame.offload.checksum, Checksum::Partial { start: 34, offset: 16 });
+        assert_eq!(frame.bytes(), [7; 100]);
+    }
+
+    #[test]
+    fn pulling_or_pushing_too_much_changes_nothing() {
+        let mut frame = Frame::new();
+        frame.fill(&[1, 2, 3]);
+        assert!(!frame.pull(4));
+        assert!(!frame.push(FRAME_HEADROOM_BYTES + 1));
+        assert_eq!(frame.bytes(), [1, 2, 3]);
+    }
+
+    #[test]
+    fn the_largest_frame_fits_behind_the_headroom() {
+        let mut frame = Frame::new();
+        frame.set_len(crate::limits::FRAME_BYTES_MAX);
+        assert_eq!(frame.len(), crate::limits::FRAME_BYTES_MAX);
+    }
+}

@@ -1,0 +1,12 @@
+//! podwire's engine: a userspace virtual switch for a Kubernetes node.
+//!
+//! ARCHITECTURE.md has the map. Modules depend on each other in one direction only:
+//! wire, frame, table, snapshot, pipeline, worker, switch, daemon.
+#![deny(unsafe_code)]
+
+pub mod frame;
+pub mod id;
+pub mod limits;
+pub mod outcome;
+pub mod port;
+pub mod wire;

@@ -1,0 +1,61 @@
+//! Every fixed limit of the engine in one place, with its unit; `podwire show limits` prints [`ALL`].
+
+/// Frames a batch holds: what one call of the pipeline decides.
+pub const BATCH_FRAMES: usize = 64;
+/// Largest L2 frame a port may hand over: a 64 KiB IP packet behind an Ethernet header and one VLAN tag.
+pub const FRAME_BYTES_MAX: usize = 65_535 + 14 + 4;
+/// Bytes kept free in front of a received frame, for encapsulation and for ICMP errors built in place.
+pub const FRAME_HEADROOM_BYTES: usize = 192;
+/// Bytes of one frame buffer. Not a multiple of the page, so that buffers do not share cache sets.
+pub const FRAME_BUFFER_BYTES: usize = 17 * 4096 + 192;
+/// Ports one switch may have, tunnels included.
+pub const PORTS_MAX: usize = 4096;
+/// Bridges one switch may have.
+pub const BRIDGES_MAX: usize = 256;
+/// Remote VTEPs one switch may have.
+pub const VTEPS_MAX: usize = 2048;
+/// Routes one switch may have, over all owners and both families.
+pub const ROUTES_MAX: usize = 200_000;
+/// Addresses one pod port may have.
+pub const PORT_ADDRESSES_MAX: usize = 16;
+/// Learned and static MAC addresses of one bridge, unless the configuration says otherwise.
+pub const MACS_PER_BRIDGE: usize = 16_384;
+/// Seconds after which a learned MAC that was not seen again is forgotten.
+pub const MAC_AGEING_SECONDS: u64 = 300;
+/// Moves of learned MACs between ports that one bridge accepts a second; more are counted and ignored.
+pub const MAC_MOVES_PER_SECOND: u64 = 100;
+/// ICMP errors one worker originates a second.
+pub const ICMP_ERRORS_PER_SECOND: u64 = 1_000;
+/// Broadcast and multicast frames one port may send a second.
+pub const FLOODS_PER_PORT_PER_SECOND: u64 = 20_000;
+/// IPv6 extension headers that are walked before a frame is dropped.
+pub const IPV6_EXTENSIONS_MAX: usize = 8;
+/// VLAN tags that are walked before a frame is dropped (802.1ad outside 802.1Q).
+pub const VLAN_TAGS_MAX: usize = 2;
+/// Segments or fragments one frame may be cut into.
+pub const PIECES_MAX: usize = 1_024;
+/// Workers one switch may run.
+pub const WORKERS_MAX: usize = 64;
+/// Commands waiting for one worker.
+pub const WORKER_COMMANDS_MAX: usize = 256;
+
+/// Name, value and unit of each limit, for `podwire show limits`.
+pub const ALL: &[(&str, u64, &str)] = &[
+    ("batch_frames", BATCH_FRAMES as u64, "frames"),
+    ("frame_bytes_max", FRAME_BYTES_MAX as u64, "bytes"),
+    ("ports_max", PORTS_MAX as u64, "ports"),
+    ("bridges_max", BRIDGES_MAX as u64, "bridges"),
+    ("vteps_max", VTEPS_MAX as u64, "VTEPs"),
+    ("routes_max", ROUTES_MAX as u64, "routes"),
+    ("port_addresses_max", PORT_ADDRESSES_MAX as u64, "addresses"),
+    ("macs_per_bridge", MACS_PER_BRIDGE as u64, "MACs"),
+    ("mac_ageing", MAC_AGEING_SECONDS, "seconds"),
+    ("mac_moves", MAC_MOVES_PER_SECOND, "moves a second a bridge"),
+    ("icmp_errors", ICMP_ERRORS_PER_SECOND, "errors a second a worker"),
+    ("floods_per_port", FLOODS_PER_PORT_PER_SECOND, "frames a second"),
+    ("ipv6_extensions_max", IPV6_EXTENSIONS_MAX as u64, "headers"),
+    ("vlan_tags_max", VLAN_TAGS_MAX as u64, "tags"),
+    ("pieces_max", PIECES_MAX as u64, "segments a frame"),
+    ("workers_max", WORKERS_MAX as u64, "workers"),
+    ("worker_commands_max", WORKER_COMMANDS_MAX as u64, "commands"),
+];
