@@ -1,0 +1,113 @@
+//! One L2 segment: learning, lookup, flooding, and the door to the router.
+
+use podwire_control::model::Mac;
+
+use super::encap::{bridged, flood_has_target, inner_tos};
+use super::{Decision, Origin, Pass, Probe, Stage, largest_packet};
+use crate::frame::{Egress, Item};
+use crate::id::PortId;
+use crate::outcome::{DropReason, Verdict};
+use crate::snapshot::{BridgeEntry, POD_SEGMENT, Role};
+use crate::stats::Event;
+use crate::table::mac::Learned;
+use crate::wire::L3;
+
+impl<P: Probe> Pass<'_, P> {
+    /// Decides a parsed frame on its bridge.
+    #[inline]
+    pub(crate) fn bridge(&mut self, item: &mut Item, origin: Origin) -> Decision {
+        let snapshot = self.snapshot;
+        let Some(bridge) = snapshot.bridge(origin.bridge) else {
+            return Decision::drop(DropReason::UnknownPort);
+        };
+        let dst = item.headers.dst;
+        if dst.is_link_local_control() {
+            return Decision::drop(DropReason::LinkLocalControl);
+        }
+        if item.headers.vlan.is_some() && !bridge.vlan_transparent {
+            return Decision::drop(DropReason::VlanNotAllowed);
+        }
+        self.learn(item, origin, bridge);
+
+        let on_pod_segment = origin.bridge == POD_SEGMENT;
+        if on_pod_segment && let Some(answer) = self.resolve(item, origin) {
+            return answer;
+        }
+        if on_pod_segment && self.is_router(dst) {
+            self.probe.note(Stage::Bridge, || format!("{dst} is the gateway: to the router"));
+            return self.route(item, origin);
+        }
+        if dst.is_group() {
+            return self.flood(item, origin, bridge);
+        }
+        match bridge.macs.lookup(dst, self.now.seconds()) {
+            Some(port) => self.bridge_to(item, origin, bridge, port),
+            None => {
+                self.probe.note(Stage::Bridge, || format!("{dst} is not in the MAC table of bridge {}", bridge.name));
+                self.flood(item, origin, bridge)
+            }
+        }
+    }
+
+    /// The MACs the switch routes for.
+    fn is_router(&self, mac: Mac) -> bool {
+        mac == self.snapshot.node.gateway_mac || mac == self.snapshot.node.vtep_mac
+    }
+
+    fn learn(&mut self, item: &Item, origin: Origin, bridge: &BridgeEntry) {
+        let src = item.headers.src;
+        // A guarded port speaks with its own static MAC only: there is nothing to learn from it.
+        let guarded = self.snapshot.port(origin.port).is_some_and(|entry| entry.guard.is_some());
+        if !P::LIVE || guarded || !src.is_station() || self.is_router(src) {
+            return;
+        }
+        match bridge.macs.learn(src, origin.port, self.now.seconds()) {
+            Learned::Moved { .. } => self.count(Event::MacMoved),
+            Learned::MoveLimited => self.count(Event::MacMoveLimited),
+            Learned::Evicted { .. } => self.count(Event::MacEvicted),
+            Learned::Full => self.count(Event::MacTableFull),
+            _ => {}
+        }
+    }
+
+    fn bridge_to(&mut self, item: &Item, origin: Origin, bridge: &BridgeEntry, port: PortId) -> Decision {
+        if port == origin.port {
+            return Decision::drop(DropReason::Hairpin);
+        }
+        let Some(entry) = self.snapshot.port(port) else {
+            return self.flood(item, origin, bridge);
+        };
+        self.probe.note(Stage::Bridge, || {
+            format!("{} is behind port {} (MAC table of bridge {})", item.headers.dst, entry.name, bridge.name)
+        });
+        let (egress, mtu) = match entry.role {
+            Role::Tunnel(_) => {
+                if matches!(origin.role, Role::Tunnel(_)) {
+                    return Decision::drop(DropReason::TunnelToTunnel);
+                }
+                let (tos, v6) = (inner_tos(&item.headers.l3), matches!(item.headers.l3, L3::V6(_)));
+                let hash = item.headers.flow_hash();
+                match bridged(self.snapshot, bridge, port, tos, v6, hash) {
+                    Some(way) => (Egress::Port { port, encap: way.encap, mtu: way.mtu }, way.mtu),
+                    None => return Decision::drop(DropReason::NoUplink),
+                }
+            }
+            _ => (Egress::Port { port, encap: None, mtu: u16::MAX }, entry.mtu),
+        };
+        if largest_packet(item) > usize::from(mtu) {
+            return Decision::drop(DropReason::L2TooBig);
+        }
+        Decision { verdict: Verdict::Forward(port), egress }
+    }
+
+    fn flood(&mut self, item: &Item, origin: Origin, bridge: &BridgeEntry) -> Decision {
+        if P::LIVE && !self.state.may_flood(origin.port, self.now) {
+            return Decision::drop(DropReason::FloodLimit);
+        }
+        if !flood_has_target(self.snapshot, bridge, origin.port) {
+            return Decision::drop(DropReason::FloodNowhere);
+        }
+        self.probe.note(Stage::Bridge, || format!("{} floods bridge {}", item.headers.dst, bridge.name));
+        Decision::flood(origin.bridge)
+    }
+}

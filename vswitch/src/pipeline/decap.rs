@@ -1,0 +1,152 @@
+//! Out of the tunnel: the VXLAN header (RFC 7348), ECN (RFC 6040), and the checksum state of what comes from a wire.
+//!
+//! The frame starts at the VXLAN header here; the outer headers are the uplink port's affair.
+
+use crate::frame::{Checksum, Gso, GsoKind, Item, Outer};
+use crate::id::VtepId;
+use crate::outcome::DropReason;
+use crate::snapshot::{Role, VtepEntry};
+use crate::stats::Event;
+use crate::wire::{L3, L4, checksum, ethernet, ipv4, ipv6, tcp, udp, vxlan};
+
+use super::ingress::parse;
+use super::{Decision, Origin, Pass, Probe, Stage};
+
+const ECN_MASK: u8 = 0b11;
+const ECN_NOT_CAPABLE: u8 = 0b00;
+const ECN_CAPABLE_1: u8 = 0b01;
+const ECN_CAPABLE_0: u8 = 0b10;
+const ECN_CONGESTED: u8 = 0b11;
+
+impl<P: Probe> Pass<'_, P> {
+    /// Decides a datagram that an uplink received.
+    pub(crate) fn decap(&mut self, item: &mut Item) -> Decision {
+        let snapshot = self.snapshot;
+        let Some(outer) = item.frame.outer else {
+            return Decision::drop(DropReason::VxlanTruncated);
+        };
+        let bytes = item.frame.bytes();
+        let Some(header) = vxlan::View::new(bytes).filter(|_| bytes.len() >= vxlan::HEADER_LEN + ethernet::HEADER_LEN)
+        else {
+            return Decision::drop(DropReason::VxlanTruncated);
+        };
+        let Some(vni) = header.vni() else {
+            return Decision::drop(DropReason::VxlanFlags);
+        };
+        let table = &snapshot.vteps;
+        let Some((id, vtep)) = table.by_remote.get(&outer.remote).and_then(|&id| Some((id, table.get(id)?))) else {
+            return Decision::drop(DropReason::VxlanUnknownVtep);
+        };
+        // From here on the frame is counted as the tunnel's: a tunnel is a port.
+        item.frame.ingress = vtep.port;
+        item.frame.pull(vxlan::HEADER_LEN);
+        self.probe.note(Stage::Decap, || format!("from vtep {} ({}), vni {vni}", vtep.name, outer.remote));
+        if let Some(reason) = parse(item) {
+            return Decision::drop(reason);
+        }
+        if !combine_ecn(item, outer) {
+            return Decision::drop(DropReason::EcnIllegal);
+        }
+        self.judge_checksum(item, vtep, outer);
+
+        let origin = |bridge| Origin { port: vtep.port, role: Role::Tunnel(id), bridge };
+        if let Some(&bridge) = table.bridge_by_vni.get(&vni) {
+            return self.bridge(item, origin(bridge));
+        }
+        if !table.routed_vnis.contains(&vni) {
+            return Decision::drop(DropReason::VxlanUnknownVni);
+        }
+        if item.headers.dst != snapshot.node.vtep_mac {
+            return Decision::drop(DropReason::VxlanNotForUs);
+        }
+        self.route(item, origin(crate::snapshot::POD_SEGMENT))
+    }
+
+    /// A kernel peer's tunnel may deliver inner TCP and UDP whose checksum was left to a device that never came:
+    /// the field then holds the bare pseudo-header sum, and the packet may be a super-frame without a mark.
+    fn judge_checksum(&mut self, item: &mut Item, vtep: &VtepEntry, outer: Outer) {
+        let Some((pseudo, field_at)) = pseudo_and_field(item) else { return };
+        let l4_offset = item.headers.l4_offset;
+        let at = usize::from(l4_offset) + field_at;
+        let Some(field) = item.frame.bytes().get(at..at + 2) else { return };
+        if u16::from_be_bytes([field[0], field[1]]) != checksum::fold(pseudo) {
+            return;
+        }
+        self.count(Event::PartialFromWire);
+        let offset = u16::try_from(field_at).unwrap_or(u16::MAX);
+        item.frame.offload.checksum = Checksum::Partial { start: l4_offset, offset };
+
+        let mtu = usize::from(vtep.mtu(&self.snapshot.node, outer.remote));
+        let header_len = item.headers.header_len();
+        let kind = match (item.headers.l4, item.headers.l3) {
+            (L4::Tcp(_), L3::V4(_)) => GsoKind::Tcp4,
+            (L4::Tcp(_), L3::V6(_)) => GsoKind::Tcp6,
+            _ => return,
+        };
+        let l3_offset = usize::from(item.headers.l3_offset);
+        if item.frame.len() - l3_offset > mtu && header_len < l3_offset + mtu && header_len < item.frame.len() {
+            self.count(Event::OversizeFromWire);
+            let size = l3_offset + mtu - header_len;
+            item.frame.offload.gso = Some(Gso {
+                kind,
+                size: u16::try_from(size).unwrap_or(u16::MAX),
+                header_len: u16::try_from(header_len).unwrap_or(u16::MAX),
+            });
+        }
+    }
+
+    /// Counts an event of a frame that is real.
+    pub(crate) fn count(&mut self, event: Event) {
+        if P::LIVE {
+            self.state.stats().count(event, 1);
+        }
+    }
+
+}
+
+/// The pseudo-header sum of a whole TCP or UDP packet, and where its checksum field lies behind the L4 offset.
+fn pseudo_and_field(item: &Item) -> Option<(u32, usize)> {
+    let headers = &item.headers;
+    let (protocol, field_at) = match headers.l4 {
+        L4::Tcp(_) => (tcp::PROTOCOL, tcp::CHECKSUM_OFFSET),
+        L4::Udp(_) => (udp::PROTOCOL, udp::CHECKSUM_OFFSET),
+        _ => return None,
+    };
+    let end = usize::from(headers.l3_offset) + headers.packet_len(item.frame.len());
+    let l4_len = u32::try_from(end.checked_sub(usize::from(headers.l4_offset))?).ok()?;
+    let pseudo = match headers.l3 {
+        L3::V4(ip) if ip.fragment.is_none() => checksum::pseudo_v4(ip.src, ip.dst, protocol, l4_len),
+        L3::V6(ip) if ip.fragment.is_none() => checksum::pseudo_v6(ip.src, ip.dst, protocol, l4_len),
+        _ => return None,
+    };
+    Some((pseudo, field_at))
+}
+
+/// Combines the outer ECN field into the inner one (RFC 6040, figure 4). False for the illegal pair.
+fn combine_ecn(item: &mut Item, outer: Outer) -> bool {
+    let inner = match item.headers.l3 {
+        L3::V4(ip) => ip.tos & ECN_MASK,
+        L3::V6(ip) => ip.traffic_class & ECN_MASK,
+        _ => return true,
+    };
+    let combined = match (inner, outer.tos & ECN_MASK) {
+        (ECN_NOT_CAPABLE, ECN_CONGESTED) => return false,
+        (ECN_CAPABLE_0 | ECN_CAPABLE_1, ECN_CONGESTED) => ECN_CONGESTED,
+        (ECN_CAPABLE_0, ECN_CAPABLE_1) => ECN_CAPABLE_1,
+        _ => return true,
+    };
+    let l3_offset = usize::from(item.headers.l3_offset);
+    let l3_bytes = item.frame.bytes_mut().get_mut(l3_offset..).unwrap_or_default();
+    match &mut item.headers.l3 {
+        L3::V4(ip) => {
+            ipv4::set_ecn(l3_bytes, combined);
+            ip.tos = ip.tos & !ECN_MASK | combined;
+        }
+        L3::V6(ip) => {
+            ipv6::set_ecn(l3_bytes, combined);
+            ip.traffic_class = ip.traffic_class & !ECN_MASK | combined;
+        }
+        _ => {}
+    }
+    true
+}

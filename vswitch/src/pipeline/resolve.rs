@@ -1,0 +1,126 @@
+//! Address resolution on the pod segment: the switch answers ARP (RFC 826) and neighbour solicitations (RFC 4861)
+//! for the gateway, for the pods it knows, and, towards the host, for the rest of the cluster.
+//!
+//! Everything else about ARP and ND is ordinary bridging.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use podwire_control::model::Mac;
+
+use super::{Decision, Origin, Pass, Probe, Stage};
+use crate::frame::Item;
+use crate::outcome::PuntReason;
+use crate::snapshot::{NextHop, Role};
+use crate::wire::icmp::{self, NeighborAdvertisement, NeighborSolicitation, v6};
+use crate::wire::{Arp, Ipv6, L3, L4, arp, ethernet, ipv6};
+
+/// All nodes of the link (RFC 4291, 2.7.1).
+const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+
+impl<P: Probe> Pass<'_, P> {
+    /// The answer to a question about an address, when the frame is one and the switch has the answer.
+    #[inline]
+    pub(crate) fn resolve(&mut self, item: &mut Item, origin: Origin) -> Option<Decision> {
+        match (item.headers.l3, item.headers.l4) {
+            (L3::Arp(packet), _) => self.resolve_arp(item, &packet, origin),
+            (L3::V6(ip), L4::Icmp6(header)) if header.kind == v6::NEIGHBOR_SOLICITATION => {
+                self.resolve_nd(item, &ip, origin)
+            }
+            _ => None,
+        }
+    }
+
+    fn resolve_arp(&mut self, item: &mut Item, ask: &Arp, origin: Origin) -> Option<Decision> {
+        if ask.operation != arp::OPERATION_REQUEST {
+            return self.for_the_host(item, origin);
+        }
+        let mac = self.owner_of(IpAddr::V4(ask.target_ip), ask.sender_mac, origin)?;
+        if ask.sender_ip == ask.target_ip {
+            // An announcement of an address somebody else has: the kernel's own way is to defend it too.
+            self.probe.note(Stage::Resolve, || format!("ARP: {} is taken by {mac}", ask.target_ip));
+        }
+        self.probe.note(Stage::Resolve, || format!("ARP: {} is at {mac}", ask.target_ip));
+        let answer = Arp {
+            operation: arp::OPERATION_REPLY,
+            sender_mac: mac,
+            sender_ip: ask.target_ip,
+            target_mac: ask.sender_mac,
+            target_ip: ask.sender_ip,
+        };
+        let l3_offset = usize::from(item.headers.l3_offset);
+        let bytes = item.frame.bytes_mut();
+        ethernet::set_addresses(bytes, ask.sender_mac, mac);
+        arp::write(bytes.get_mut(l3_offset..)?, &answer)?;
+        Some(Decision::reply(origin.port))
+    }
+
+    fn resolve_nd(&mut self, item: &mut Item, ip: &Ipv6, origin: Origin) -> Option<Decision> {
+        let l4_offset = usize::from(item.headers.l4_offset);
+        let ask = NeighborSolicitation::read(item.frame.bytes().get(l4_offset..)?)?;
+        let target = ask.target;
+        let asker = item.headers.src;
+        let mac = self.owner_of(IpAddr::V6(target), asker, origin)?;
+        self.probe.note(Stage::Resolve, || format!("ND: {target} is at {mac}"));
+
+        let probing = ip.src == Ipv6Addr::UNSPECIFIED;
+        let (to_ip, to_mac) =
+            if probing { (ALL_NODES, Mac([0x33, 0x33, 0, 0, 0, 1])) } else { (ip.src, asker) };
+        let is_router = self.snapshot.node.v6.is_some_and(|gateway| gateway.address == target);
+        let l3_offset = usize::from(item.headers.l3_offset);
+        let l4_start = l3_offset + ipv6::HEADER_LEN;
+        item.frame.set_len(l4_start + icmp::ND_ADVERTISEMENT_LEN);
+        item.frame.offload = crate::frame::Offload::default();
+        let bytes = item.frame.bytes_mut();
+        ethernet::set_addresses(bytes, to_mac, mac);
+        let fields = ipv6::Ipv6Fields {
+            traffic_class: 0,
+            flow_label: 0,
+            payload_len: u16::try_from(icmp::ND_ADVERTISEMENT_LEN).unwrap_or(0),
+            next_header: icmp::PROTOCOL_V6,
+            hop_limit: icmp::ND_HOP_LIMIT,
+            src: target,
+            dst: to_ip,
+        };
+        ipv6::write_header(bytes.get_mut(l3_offset..)?, &fields)?;
+        let answer = NeighborAdvertisement {
+            router: is_router,
+            solicited: !probing,
+            replaces: true,
+            target,
+            target_link_layer: Some(mac),
+        };
+        answer.write(bytes.get_mut(l4_start..)?)?;
+        icmp::fill_checksum_v6(target, to_ip, bytes.get_mut(l4_start..)?);
+        Some(Decision::reply(origin.port))
+    }
+
+    /// ARP that is no question but addressed to the gateway's MAC is the host's.
+    fn for_the_host(&mut self, item: &Item, origin: Origin) -> Option<Decision> {
+        let host = self.snapshot.node.host.filter(|&host| host != origin.port)?;
+        (item.headers.dst == self.snapshot.node.gateway_mac).then(|| Decision::punt(PuntReason::Gateway, host, u16::MAX))
+    }
+
+    /// Whose address this is, as far as the asker may know it. Nobody answers a station about itself.
+    fn owner_of(&self, address: IpAddr, asker: Mac, origin: Origin) -> Option<Mac> {
+        let node = &self.snapshot.node;
+        let is_gateway = match address {
+            IpAddr::V4(v4) => node.v4.is_some_and(|gateway| gateway.address == v4),
+            IpAddr::V6(v6) => node.v6.is_some_and(|gateway| gateway.address == v6),
+        };
+        let from_host = origin.role == Role::Host;
+        if is_gateway {
+            return (!from_host).then_some(node.gateway_mac);
+        }
+        match self.snapshot.fib.lookup(address)? {
+            NextHop::Local { port, mac } if port != origin.port && mac != asker => {
+                let same_segment = self.snapshot.port(port).is_some_and(|entry| entry.bridge == Some(origin.bridge));
+                if same_segment { Some(mac) } else { from_host.then_some(node.vtep_mac) }
+            }
+            NextHop::Vtep(_) | NextHop::NoRoute | NextHop::Blackhole if from_host => {
+                node.cluster_cidrs.iter().any(|cidr| cidr.contains(&address)).then_some(node.vtep_mac)
+            }
+            _ => None,
+        }
+    }
+}
+

@@ -1,0 +1,288 @@
+//! Everything the pipeline may read: immutable, numbered, published whole.
+//!
+//! `compile` builds snapshots, `switch` publishes them, workers read them. Tables are separate `Arc`s, so that a
+//! change rebuilds only what it touched. The one thing inside that changes is each bridge's [`MacTable`] and each
+//! tunnel's path MTU, which survive snapshots and are atomic.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use ipnet::IpNet;
+use podwire_control::model::{Endpoint, Mac, Vni};
+
+use crate::id::{BridgeId, PortId, VtepId};
+use crate::port::PortCaps;
+use crate::table::fib::Fib;
+use crate::table::mac::MacTable;
+
+/// One generation of the switch's configuration.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// Number of this generation; the first published is 1.
+    pub generation: u64,
+    /// The node's own addresses.
+    pub node: Arc<Node>,
+    /// Ports, by slot.
+    pub ports: Arc<Vec<Option<PortEntry>>>,
+    /// Bridges, by slot; slot 0 is the node's pod segment.
+    pub bridges: Arc<Vec<Option<BridgeEntry>>>,
+    /// Routes.
+    pub fib: Arc<RouteTable>,
+    /// Remote tunnel endpoints.
+    pub vteps: Arc<VtepTable>,
+}
+
+/// The node's pod segment.
+pub const POD_SEGMENT: BridgeId = BridgeId(0);
+
+/// What the switch knows of its own node.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Node {
+    /// The gateway's MAC; the host port bears it.
+    pub gateway_mac: Mac,
+    /// Inner source MAC of routed tunnel traffic, and what remote nodes address.
+    pub vtep_mac: Mac,
+    /// Gateway and router address over IPv4.
+    pub v4: Option<Gateway<Ipv4Addr>>,
+    /// Gateway and router address over IPv6.
+    pub v6: Option<Gateway<Ipv6Addr>>,
+    /// VNI of routed traffic between nodes.
+    pub vni: Vni,
+    /// Destinations the host port may resolve: what the node routes through the switch.
+    pub cluster_cidrs: Vec<IpNet>,
+    /// The host port, when there is one.
+    pub host: Option<PortId>,
+    /// The uplink port, when there is one.
+    pub uplink: Option<PortId>,
+    /// MTU of the underlay in bytes, outer IP header included.
+    pub underlay_mtu: u16,
+    /// Copy the inner DSCP to the outer header as well (RFC 2983 uniform model).
+    pub copy_dscp: bool,
+}
+
+/// One family's addresses of the node on its pod segment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Gateway<A> {
+    /// What pods use as next hop, and the host port bears: the first address of the pod CIDR.
+    pub address: A,
+    /// What the switch itself speaks from towards the host, which would refuse packets from its own address:
+    /// the pod CIDR's network address, as flannel's tunnel devices have it.
+    pub router: A,
+}
+
+/// Inner packet bytes that VXLAN over IPv4 takes from the underlay MTU: inner Ethernet 14, VXLAN 8, UDP 8, IPv4 20.
+pub const OVERHEAD_V4: u16 = 50;
+/// The same over IPv6, whose header has 40 bytes.
+pub const OVERHEAD_V6: u16 = 70;
+
+impl Node {
+    /// Largest inner L3 packet towards a remote address, by the underlay's MTU alone.
+    #[must_use]
+    pub fn tunnel_mtu(&self, remote: IpAddr) -> u16 {
+        inner_mtu(self.underlay_mtu, remote)
+    }
+}
+
+/// Largest inner L3 packet for an underlay MTU.
+#[must_use]
+pub fn inner_mtu(underlay_mtu: u16, remote: IpAddr) -> u16 {
+    underlay_mtu.saturating_sub(if remote.is_ipv6() { OVERHEAD_V6 } else { OVERHEAD_V4 })
+}
+
+/// What a port is to the switch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Role {
+    /// A pod's interface.
+    Pod,
+    /// The node's own interface.
+    Host,
+    /// Where tunnelled datagrams come in and go out.
+    Uplink,
+    /// A remote VTEP, seen as a port.
+    Tunnel(VtepId),
+}
+
+/// One port.
+#[derive(Clone, PartialEq, Debug)]
+pub struct PortEntry {
+    /// Name, as configured.
+    pub name: String,
+    /// Role.
+    pub role: Role,
+    /// The bridge it is a member of; tunnels and the uplink have none.
+    pub bridge: Option<BridgeId>,
+    /// Its own MAC; the zero address for ports that have none.
+    pub mac: Mac,
+    /// Largest L3 packet in bytes.
+    pub mtu: u16,
+    /// What it carries.
+    pub caps: PortCaps,
+    /// Source addresses it may use; none when it may use any.
+    pub guard: Option<Arc<SourceGuard>>,
+}
+
+/// What a guarded port may send from.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct SourceGuard {
+    /// Own IPv4 addresses.
+    pub v4: Vec<Ipv4Addr>,
+    /// Own IPv6 addresses, its link-local one included.
+    pub v6: Vec<Ipv6Addr>,
+    /// Prefixes allowed beside them.
+    pub allowed: Vec<IpNet>,
+}
+
+impl SourceGuard {
+    /// Whether the address may be a source.
+    #[must_use]
+    pub fn permits(&self, address: IpAddr) -> bool {
+        let own = match address {
+            IpAddr::V4(v4) => self.v4.contains(&v4),
+            IpAddr::V6(v6) => self.v6.contains(&v6),
+        };
+        own || self.allowed.iter().any(|prefix| prefix.contains(&address))
+    }
+}
+
+/// One L2 segment.
+#[derive(Clone, Debug)]
+pub struct BridgeEntry {
+    /// Name, as configured.
+    pub name: String,
+    /// Local members.
+    pub members: Vec<PortId>,
+    /// Tunnel ports that floods are sent to.
+    pub flood_tunnels: Vec<PortId>,
+    /// Its VNI, when it is stretched over VXLAN.
+    pub vni: Option<Vni>,
+    /// Whether tagged frames pass.
+    pub vlan_transparent: bool,
+    /// Learned and static addresses; shared by all workers and generations.
+    pub macs: Arc<MacTable>,
+}
+
+/// Where a routed packet goes next; fully resolved.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NextHop {
+    /// A pod on this node.
+    Local {
+        /// Its port.
+        port: PortId,
+        /// Its MAC.
+        mac: Mac,
+    },
+    /// An address of the node's pod subnet that no pod has.
+    NoSuchPod,
+    /// Another node.
+    Vtep(VtepId),
+    /// The node's own stack, for a destination a route gives to it.
+    Host,
+    /// The node's own stack, for a destination outside the cluster.
+    Outside,
+    /// A cluster address nobody has said the way to.
+    NoRoute,
+    /// Nowhere, silently.
+    Blackhole,
+}
+
+/// The routes of both families over one array of next hops.
+#[derive(Debug)]
+pub struct RouteTable {
+    /// IPv4 prefixes to indices of `next_hops`.
+    pub v4: Fib<Ipv4Addr>,
+    /// IPv6 prefixes to indices of `next_hops`.
+    pub v6: Fib<Ipv6Addr>,
+    /// Next hops.
+    pub next_hops: Vec<NextHop>,
+}
+
+impl RouteTable {
+    /// The way to an address, with the length of the prefix that decided it.
+    #[must_use]
+    pub fn lookup_prefix(&self, address: IpAddr) -> Option<(u8, NextHop)> {
+        let (len, index) = match address {
+            IpAddr::V4(v4) => self.v4.lookup_prefix(v4)?,
+            IpAddr::V6(v6) => self.v6.lookup_prefix(v6)?,
+        };
+        Some((len, *self.next_hops.get(index as usize)?))
+    }
+
+    /// The way to an address.
+    #[must_use]
+    #[inline]
+    pub fn lookup(&self, address: IpAddr) -> Option<NextHop> {
+        let index = match address {
+            IpAddr::V4(v4) => self.v4.lookup(v4)?,
+            IpAddr::V6(v6) => self.v6.lookup(v6)?,
+        };
+        self.next_hops.get(index as usize).copied()
+    }
+}
+
+/// A remote tunnel endpoint.
+#[derive(Debug)]
+pub struct VtepEntry {
+    /// Name, as configured.
+    pub name: String,
+    /// Its logical port.
+    pub port: PortId,
+    /// Endpoint for inner IPv4, then for inner IPv6; each its own family's, else the other.
+    pub endpoints: [Option<Endpoint<IpAddr>>; 2],
+    /// VNI of routed traffic to it.
+    pub vni: Vni,
+    /// Underlay MTU towards it as the underlay has told, `u16::MAX` while it has told nothing; survives snapshots.
+    pub path_mtu: Arc<AtomicU16>,
+}
+
+impl VtepEntry {
+    /// The endpoint for an inner packet's family.
+    #[must_use]
+    pub fn endpoint(&self, inner_is_v6: bool) -> Option<Endpoint<IpAddr>> {
+        self.endpoints[usize::from(inner_is_v6)]
+    }
+
+    /// Largest inner L3 packet towards it over the endpoint at `remote`.
+    #[must_use]
+    pub fn mtu(&self, node: &Node, remote: IpAddr) -> u16 {
+        node.tunnel_mtu(remote).min(inner_mtu(self.path_mtu.load(Ordering::Relaxed), remote))
+    }
+}
+
+/// Remote VTEPs, by slot and by underlay address.
+#[derive(Debug, Default)]
+pub struct VtepTable {
+    /// By slot.
+    pub entries: Vec<Option<VtepEntry>>,
+    /// By underlay address.
+    pub by_remote: HashMap<IpAddr, VtepId>,
+    /// Stretched bridges, by VNI.
+    pub bridge_by_vni: HashMap<Vni, BridgeId>,
+    /// VNIs of routed traffic: the configured one, and those of VTEPs with one of their own.
+    pub routed_vnis: Vec<Vni>,
+}
+
+impl VtepTable {
+    /// The VTEP in a slot.
+    #[must_use]
+    pub fn get(&self, id: VtepId) -> Option<&VtepEntry> {
+        self.entries.get(id.index())?.as_ref()
+    }
+}
+
+impl Snapshot {
+    /// The port in a slot.
+    #[must_use]
+    #[inline]
+    pub fn port(&self, id: PortId) -> Option<&PortEntry> {
+        self.ports.get(id.index())?.as_ref()
+    }
+
+    /// The bridge in a slot.
+    #[must_use]
+    #[inline]
+    pub fn bridge(&self, id: BridgeId) -> Option<&BridgeEntry> {
+        self.bridges.get(id.index())?.as_ref()
+    }
+}

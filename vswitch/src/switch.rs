@@ -1,0 +1,318 @@
+//! The running switch: its workers, the published snapshot, and the only ways to change either.
+//!
+//! Knows nothing of owners, files or gRPC (that is `daemon`), and nothing of how a device is opened (`port`).
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+
+use crate::compile::{Compiled, PinnedMac};
+use crate::id::PortId;
+use crate::limits::{PORTS_MAX, WORKER_COMMANDS_MAX, WORKERS_MAX};
+use crate::port::{PortRx, PortTx};
+use crate::snapshot::Snapshot;
+use crate::stats::{Totals, WorkerStats};
+use crate::worker::{Command, PollMode, Report, Shared, WorkerSetup, run, waker};
+
+/// How long a worker may take to answer before the switch calls it stuck.
+const WORKER_ANSWER: Duration = Duration::from_secs(5);
+
+/// The switch can not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum SwitchError {
+    /// Too many or no workers.
+    #[error("{0} workers asked for: use 1 to {WORKERS_MAX}")]
+    Workers(usize),
+    /// A worker's epoll set or thread could not be made.
+    #[error("worker {worker} can not start: {reason}; raise the limit of open files or threads")]
+    Start {
+        /// Its number.
+        worker: usize,
+        /// What the kernel said.
+        reason: String,
+    },
+    /// A worker does not answer.
+    #[error("worker {0} does not answer within 5 s; restart podwired and report its log")]
+    Stuck(usize),
+}
+
+/// How the workers are to run.
+#[derive(Clone, Debug)]
+pub struct WorkersSpec {
+    /// The CPU of each worker; none for one that may run anywhere.
+    pub cpus: Vec<Option<usize>>,
+    /// How they wait.
+    pub poll: PollMode,
+    /// Cores this process may use.
+    pub cores: usize,
+}
+
+/// The halves of one port, for all workers.
+#[derive(Debug)]
+pub struct PortHalves {
+    /// Receiving halves: one a worker for a multi-queue device, else one that is given to the worker with the
+    /// fewest ports.
+    pub rx: Vec<Box<dyn PortRx>>,
+    /// Sending halves, one a worker.
+    pub tx: Vec<Box<dyn PortTx>>,
+}
+
+struct WorkerHandle {
+    shared: Arc<Shared>,
+    commands: Sender<Command>,
+    thread: Option<JoinHandle<()>>,
+    /// Ports whose receiving half this worker was given.
+    receiving: HashSet<PortId>,
+}
+
+/// A running switch. Dropping it stops its workers.
+pub struct Switch {
+    workers: Vec<WorkerHandle>,
+    current: Arc<ArcSwap<Snapshot>>,
+    pinned: Vec<PinnedMac>,
+    poll: Arc<AtomicU8>,
+    reports: Receiver<Report>,
+}
+
+impl std::fmt::Debug for Switch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Switch")
+            .field("workers", &self.workers.len())
+            .field("generation", &self.current.load().generation)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Switch {
+    /// Starts the workers on an empty snapshot.
+    ///
+    /// # Errors
+    /// [`SwitchError`] when there are no workers, too many, or the kernel refuses one.
+    pub fn start(spec: &WorkersSpec, first: Snapshot) -> Result<Self, SwitchError> {
+        let count = spec.cpus.len();
+        if count == 0 || count > WORKERS_MAX {
+            return Err(SwitchError::Workers(count));
+        }
+        let current = Arc::new(ArcSwap::from_pointee(first));
+        let poll = Arc::new(AtomicU8::new(spec.poll as u8));
+        let (report, reports) = bounded(WORKER_COMMANDS_MAX);
+        let mut switch = Self { workers: Vec::new(), current, pinned: Vec::new(), poll, reports };
+        for (worker, &cpu) in spec.cpus.iter().enumerate() {
+            let cores_to_spare = spec.cores >= count + 2;
+            let handle = switch
+                .start_worker(worker, cpu, cores_to_spare, report.clone())
+                .map_err(|reason| SwitchError::Start { worker, reason })?;
+            switch.workers.push(handle);
+        }
+        Ok(switch)
+    }
+
+    fn start_worker(
+        &self,
+        worker: usize,
+        cpu: Option<usize>,
+        cores_to_spare: bool,
+        reports: Sender<Report>,
+    ) -> Result<WorkerHandle, String> {
+        let (epoll, waker) = waker().map_err(|error| error.to_string())?;
+        let (commands, inbox) = bounded(WORKER_COMMANDS_MAX);
+        let shared = Arc::new(Shared {
+            seen: AtomicU64::new(0),
+            cpu: AtomicU64::new(u64::MAX),
+            waker,
+            stats: Arc::new(WorkerStats::new(PORTS_MAX)),
+        });
+        let setup = WorkerSetup {
+            cpu,
+            cores_to_spare,
+            poll: Arc::clone(&self.poll),
+            shared: Arc::clone(&shared),
+            snapshot: Arc::clone(&self.current),
+            commands: inbox,
+            reports,
+            epoll,
+        };
+        let thread = std::thread::Builder::new()
+            .name(format!("worker-{worker}"))
+            .spawn(move || run(setup))
+            .map_err(|error| error.to_string())?;
+        Ok(WorkerHandle { shared, commands, thread: Some(thread), receiving: HashSet::new() })
+    }
+
+    /// The published snapshot.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.current.load_full()
+    }
+
+    /// Number of workers.
+    #[must_use]
+    pub fn worker_count(&self) -> usize {
+        self.workers.len()
+    }
+
+    /// Publishes a snapshot and returns its generation once every worker uses it. The previous one is freed here.
+    ///
+    /// # Errors
+    /// [`SwitchError::Stuck`] when a worker does not take it up; it is published all the same.
+    pub fn publish(&mut self, compiled: Compiled) -> Result<u64, SwitchError> {
+        let generation = compiled.snapshot.generation;
+        let old = self.snapshot();
+        self.pin(&compiled);
+        self.current.store(Arc::new(compiled.snapshot));
+        let waited = self.wait_for(generation);
+        self.retire(&old);
+        waited.map(|()| generation)
+    }
+
+    /// Brings the bridges' static MACs in line before the snapshot is seen.
+    fn pin(&mut self, compiled: &Compiled) {
+        let table = |pinned: &PinnedMac| compiled.snapshot.bridge(pinned.bridge).map(|bridge| &bridge.macs);
+        for gone in self.pinned.iter().filter(|old| compiled.pinned.binary_search(old).is_err()) {
+            if let Some(macs) = table(gone) {
+                macs.remove(gone.mac);
+            }
+        }
+        for pinned in &compiled.pinned {
+            if let Some(macs) = table(pinned) {
+                macs.insert_static(pinned.mac, pinned.port);
+            }
+        }
+        self.pinned.clone_from(&compiled.pinned);
+    }
+
+    /// What was learned behind ports that are gone or moved is forgotten, so that a reused slot inherits nothing.
+    fn retire(&self, old: &Snapshot) {
+        let now = self.snapshot();
+        for (slot, entry) in old.ports.iter().enumerate() {
+            let Some(entry) = entry else { continue };
+            let port = PortId(u16::try_from(slot).unwrap_or(u16::MAX));
+            let stays = now.port(port).is_some_and(|new| new.name == entry.name && new.bridge == entry.bridge);
+            if !stays {
+                for bridge in now.bridges.iter().flatten() {
+                    bridge.macs.retire_port(port);
+                }
+            }
+        }
+    }
+
+    fn wait_for(&self, generation: u64) -> Result<(), SwitchError> {
+        for worker in &self.workers {
+            worker.shared.waker.wake();
+        }
+        let step = Duration::from_micros(50);
+        for (number, worker) in self.workers.iter().enumerate() {
+            let mut waited = Duration::ZERO;
+            while worker.shared.seen.load(Ordering::Acquire) < generation {
+                if waited > WORKER_ANSWER {
+                    return Err(SwitchError::Stuck(number));
+                }
+                std::thread::sleep(step);
+                waited += step;
+            }
+        }
+        Ok(())
+    }
+
+    fn tell(&self, worker: usize, command: Command) -> Result<(), SwitchError> {
+        let handle = &self.workers[worker];
+        handle.commands.send_timeout(command, WORKER_ANSWER).map_err(|_| SwitchError::Stuck(worker))?;
+        handle.shared.waker.wake();
+        Ok(())
+    }
+
+    /// Gives a port's halves to the workers. They forward for it once a snapshot has it.
+    ///
+    /// # Errors
+    /// [`SwitchError::Stuck`] when a worker does not take commands.
+    pub fn attach(&mut self, port: PortId, halves: PortHalves) -> Result<(), SwitchError> {
+        let multi_queue = halves.rx.len() > 1;
+        let least = self.least_loaded();
+        let mut receivers: Vec<Option<Box<dyn PortRx>>> = (0..self.workers.len()).map(|_| None).collect();
+        for (queue, rx) in halves.rx.into_iter().enumerate() {
+            let owner = if multi_queue { queue % self.workers.len() } else { least };
+            receivers[owner] = Some(rx);
+            self.workers[owner].receiving.insert(port);
+        }
+        for (worker, (rx, tx)) in receivers.into_iter().zip(halves.tx).enumerate() {
+            self.tell(worker, Command::Attach { port, rx, tx })?;
+        }
+        Ok(())
+    }
+
+    fn least_loaded(&self) -> usize {
+        (0..self.workers.len()).min_by_key(|&worker| self.workers[worker].receiving.len()).unwrap_or(0)
+    }
+
+    /// Takes a port's halves back and returns once they are closed in every worker.
+    ///
+    /// # Errors
+    /// [`SwitchError::Stuck`] when a worker does not answer.
+    pub fn detach(&mut self, port: PortId) -> Result<(), SwitchError> {
+        let (done, closed) = unbounded();
+        for worker in 0..self.workers.len() {
+            self.workers[worker].receiving.remove(&port);
+            self.tell(worker, Command::Detach { port, done: done.clone() })?;
+        }
+        for worker in 0..self.workers.len() {
+            closed.recv_timeout(WORKER_ANSWER).map_err(|_| SwitchError::Stuck(worker))?;
+        }
+        Ok(())
+    }
+
+    /// Sends a frame of the switch's own out of a port.
+    ///
+    /// # Errors
+    /// [`SwitchError::Stuck`] when the worker does not take commands.
+    pub fn originate(&self, port: PortId, bytes: Vec<u8>) -> Result<(), SwitchError> {
+        self.tell(0, Command::Originate { port, bytes })
+    }
+
+    /// Changes how the workers wait.
+    pub fn set_poll(&self, mode: PollMode) {
+        self.poll.store(mode as u8, Ordering::Relaxed);
+        for worker in &self.workers {
+            worker.shared.waker.wake();
+        }
+    }
+
+    /// Reports of workers that nobody has read yet.
+    pub fn reports(&self) -> impl Iterator<Item = Report> {
+        self.reports.try_iter()
+    }
+
+    /// The counters of each worker, and the CPU it is pinned to.
+    pub fn workers(&self) -> impl Iterator<Item = (&Arc<WorkerStats>, Option<u64>)> {
+        self.workers.iter().map(|worker| {
+            let cpu = worker.shared.cpu.load(Ordering::Relaxed);
+            (&worker.shared.stats, (cpu != u64::MAX).then_some(cpu))
+        })
+    }
+
+    /// All workers' counters together.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        let stats: Vec<_> = self.workers.iter().map(|worker| Arc::clone(&worker.shared.stats)).collect();
+        crate::stats::totals(&stats)
+    }
+}
+
+impl Drop for Switch {
+    fn drop(&mut self) {
+        for worker in &mut self.workers {
+            // The channel may be full of commands nobody reads any more; the thread then ends with the channel.
+            let _ = worker.commands.try_send(Command::Stop);
+            worker.shared.waker.wake();
+        }
+        for worker in &mut self.workers {
+            if let Some(thread) = worker.thread.take() {
+                let _ = thread.join();
+            }
+        }
+    }
+}

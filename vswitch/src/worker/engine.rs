@@ -1,0 +1,121 @@
+//! One worker's share of the switch without its thread: ports, frames, and a pass over the ports that are ready.
+//!
+//! Nothing here waits or reads a clock, so that tests can drive it step by step.
+
+use std::sync::Arc;
+
+use crate::frame::{Batch, Frame, FramePool};
+use crate::id::{MonoNs, PortId};
+use crate::limits::{BATCH_FRAMES, PORTS_MAX};
+use crate::pipeline::{NoProbe, WorkerState, forward};
+use crate::port::{PortRx, PortTx, RxStatus};
+use crate::snapshot::Snapshot;
+use crate::stats::WorkerStats;
+use super::transmit::Transmitter;
+
+/// Frame bytes one turn of one port may bring in: a few super-frames, so that they are sent while in cache.
+const TURN_BYTES: usize = 256 * 1024;
+
+/// A worker's ports and buffers.
+#[derive(Debug)]
+pub struct Engine {
+    receivers: Vec<Option<Box<dyn PortRx>>>,
+    transmitter: Transmitter,
+    pool: FramePool,
+    batch: Batch,
+    state: WorkerState,
+    stats: Arc<WorkerStats>,
+}
+
+impl Engine {
+    /// No ports yet; counts into `stats`.
+    #[must_use]
+    pub fn new(stats: Arc<WorkerStats>) -> Self {
+        Self {
+            receivers: (0..PORTS_MAX).map(|_| None).collect(),
+            transmitter: Transmitter::new(),
+            pool: FramePool::new(BATCH_FRAMES),
+            batch: Batch::new(),
+            state: WorkerState::new(Arc::clone(&stats)),
+            stats,
+        }
+    }
+
+    /// Where this engine counts.
+    #[must_use]
+    pub fn stats(&self) -> &Arc<WorkerStats> {
+        &self.stats
+    }
+
+    /// Takes a port in: its sending half, and its receiving half where this worker owns it.
+    pub fn attach(&mut self, port: PortId, rx: Option<Box<dyn PortRx>>, tx: Box<dyn PortTx>) {
+        if let Some(slot) = self.receivers.get_mut(port.index()) {
+            *slot = rx;
+            self.transmitter.attach(port, tx);
+        }
+    }
+
+    /// Closes both halves of a port.
+    pub fn detach(&mut self, port: PortId) {
+        self.close_rx(port);
+        self.transmitter.detach(port);
+    }
+
+    /// The receiving half of a port, where this worker owns it.
+    #[must_use]
+    pub fn receiver(&self, port: PortId) -> Option<&dyn PortRx> {
+        self.receivers.get(port.index())?.as_deref()
+    }
+
+    /// Closes the receiving half of a port whose device is gone.
+    pub fn close_rx(&mut self, port: PortId) {
+        if let Some(slot) = self.receivers.get_mut(port.index()) {
+            *slot = None;
+        }
+    }
+
+    /// One turn of one port: receive, decide, send. The caller closes a port that says `Closed`.
+    pub fn turn(&mut self, snapshot: &Snapshot, now: MonoNs, port: PortId) -> RxStatus {
+        let Some(receiver) = self.receivers.get_mut(port.index()).and_then(Option::as_mut) else {
+            return RxStatus::Drained;
+        };
+        let mut bytes = 0;
+        let mut status = RxStatus::More;
+        while status == RxStatus::More && bytes < TURN_BYTES && self.batch.room() > 0 {
+            let before = self.batch.len();
+            status = receiver.rx(&mut self.pool, &mut self.batch, 4);
+            let mut segments = 0;
+            let mut received = 0;
+            for item in &mut self.batch.items_mut()[before..] {
+                item.frame.ingress = port;
+                segments += item.frame.segments() as u64;
+                received += item.frame.len() as u64;
+            }
+            let frames = self.batch.len() - before;
+            self.stats.rx(port, frames as u64, segments, received);
+            bytes += usize::try_from(received).unwrap_or(usize::MAX);
+            if frames == 0 {
+                break;
+            }
+        }
+        self.decide_and_send(snapshot, now);
+        status
+    }
+
+    /// Sends a frame the switch itself originates straight out of a port.
+    pub fn originate(&mut self, snapshot: &Snapshot, port: PortId, bytes: &[u8]) {
+        let mut frame = Frame::new();
+        frame.fill(bytes);
+        self.transmitter.originate(snapshot, port, frame, &self.stats);
+    }
+
+    fn decide_and_send(&mut self, snapshot: &Snapshot, now: MonoNs) {
+        if self.batch.is_empty() {
+            return;
+        }
+        forward(snapshot, &mut self.state, now, &mut self.batch, &mut NoProbe);
+        self.transmitter.send(snapshot, &mut self.batch, &self.stats);
+        self.batch.recycle(&mut self.pool);
+        debug_assert_eq!(self.pool.free(), self.pool.capacity(), "a frame was lost");
+    }
+}

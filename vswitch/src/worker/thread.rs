@@ -1,0 +1,284 @@
+//! The loop around an [`Engine`]: epoll, poll modes, commands, generations.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, Cache};
+use crossbeam_channel::{Receiver, Sender};
+
+use super::Engine;
+use crate::id::PortId;
+use crate::limits::PORTS_MAX;
+use crate::port::{PortRx, PortTx, RxStatus};
+use crate::snapshot::Snapshot;
+use crate::stats::WorkerStats;
+use crate::sys::affinity;
+use crate::sys::clock::mono_now;
+use crate::sys::epoll::{Epoll, Events, Waker};
+
+/// Longest sleep: how often an idle worker looks at its affinity.
+const TICK: Duration = Duration::from_secs(1);
+/// Longest sleep while a port without a file descriptor is attached.
+const UNPOLLABLE_TICK: Duration = Duration::from_millis(1);
+/// How long an adaptive worker spins after its last work, where there are cores to spare.
+const SPIN_NS: u64 = 50_000;
+/// epoll's token for the waker; port tokens are slots.
+const WAKER_TOKEN: u64 = u64::MAX;
+
+/// How a worker waits for frames.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum PollMode {
+    /// Never sleeps.
+    Busy = 0,
+    /// Spins a little after work where cores are to spare, then sleeps until a frame comes.
+    Adaptive = 1,
+    /// Sleeps at once.
+    Interrupt = 2,
+}
+
+impl PollMode {
+    /// The name in the configuration.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Busy => "busy",
+            Self::Adaptive => "adaptive",
+            Self::Interrupt => "interrupt",
+        }
+    }
+
+    fn from_u8(value: u8) -> Self {
+        match value {
+            0 => Self::Busy,
+            2 => Self::Interrupt,
+            _ => Self::Adaptive,
+        }
+    }
+}
+
+/// What a worker is told; file descriptors reach it this way only.
+#[derive(Debug)]
+pub enum Command {
+    /// A port comes in.
+    Attach {
+        /// Slot.
+        port: PortId,
+        /// Receiving half, where this worker is to own it.
+        rx: Option<Box<dyn PortRx>>,
+        /// Sending half.
+        tx: Box<dyn PortTx>,
+    },
+    /// A port goes; the answer comes when its halves are closed.
+    Detach {
+        /// Slot.
+        port: PortId,
+        /// Told when done.
+        done: Sender<()>,
+    },
+    /// A frame the switch itself has made leaves through a port.
+    Originate {
+        /// Slot.
+        port: PortId,
+        /// The whole frame.
+        bytes: Vec<u8>,
+    },
+    /// The thread ends.
+    Stop,
+}
+
+/// What a worker tells the control thread.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Report {
+    /// A port's device is gone.
+    Closed(PortId),
+}
+
+/// What a worker and the control thread share.
+#[derive(Debug)]
+pub struct Shared {
+    /// Generation the worker uses.
+    pub seen: AtomicU64,
+    /// CPU it is pinned to, or `u64::MAX`.
+    pub cpu: AtomicU64,
+    /// Wakes it.
+    pub waker: Waker,
+    /// Its counters.
+    pub stats: Arc<WorkerStats>,
+}
+
+/// Everything a worker starts with.
+#[derive(Debug)]
+pub struct WorkerSetup {
+    /// CPU to pin to.
+    pub cpu: Option<usize>,
+    /// Whether spinning takes nothing from others: at least two cores are free of workers.
+    pub cores_to_spare: bool,
+    /// Poll mode, changeable at run time.
+    pub poll: Arc<AtomicU8>,
+    /// What it shares.
+    pub shared: Arc<Shared>,
+    /// The published snapshot.
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// Commands.
+    pub commands: Receiver<Command>,
+    /// Reports.
+    pub reports: Sender<Report>,
+    /// Epoll set; made by the starter, so that failure is told there.
+    pub epoll: Epoll,
+}
+
+/// Runs a worker until it is told to stop.
+pub fn run(setup: WorkerSetup) {
+    let mut worker = Worker::new(setup);
+    worker.pin();
+    while worker.pass() {}
+}
+
+struct Worker {
+    setup: WorkerSetup,
+    engine: Engine,
+    cache: Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>,
+    /// Ports without a file descriptor: always visited.
+    unpollable: Vec<PortId>,
+    ready: Vec<PortId>,
+    events: Events,
+    last_work_ns: u64,
+    last_tick_ns: u64,
+}
+
+impl Worker {
+    fn new(setup: WorkerSetup) -> Self {
+        Self {
+            engine: Engine::new(Arc::clone(&setup.shared.stats)),
+            cache: Cache::new(Arc::clone(&setup.snapshot)),
+            unpollable: Vec::new(),
+            ready: Vec::with_capacity(PORTS_MAX),
+            events: Events::new(),
+            last_work_ns: 0,
+            last_tick_ns: 0,
+            setup,
+        }
+    }
+
+    /// Pins the thread; called again in the tick, since a static CPU manager may move threads.
+    fn pin(&self) {
+        let pinned = self
+            .setup
+            .cpu
+            .filter(|&cpu| affinity::is_pinned_to(cpu) || affinity::pin_current_thread(cpu).is_ok());
+        self.setup.shared.cpu.store(pinned.map_or(u64::MAX, |cpu| cpu as u64), Ordering::Relaxed);
+    }
+
+    /// One turn of the loop. False when told to stop.
+    fn pass(&mut self) -> bool {
+        let timeout = self.patience();
+        self.ready.clear();
+        let mut woken = false;
+        // A failed wait finds nothing ready; the next pass tries again.
+        let _ = self.setup.epoll.wait(&mut self.events, Some(timeout));
+        for token in self.events.tokens() {
+            match u16::try_from(token) {
+                Ok(slot) => self.ready.push(PortId(slot)),
+                Err(_) => woken = true,
+            }
+        }
+        if woken {
+            self.setup.shared.waker.drain();
+        }
+        let now = mono_now();
+        if !self.take_commands() {
+            return false;
+        }
+        let snapshot = Arc::clone(self.cache.load());
+        self.setup.shared.seen.store(snapshot.generation, Ordering::Release);
+        self.ready.extend_from_slice(&self.unpollable);
+        let stats = Arc::clone(&self.setup.shared.stats);
+        let frames_before = stats.frames_received();
+        while let Some(port) = self.ready.pop() {
+            if self.engine.turn(&snapshot, now, port) == RxStatus::Closed {
+                self.forget(port);
+                self.engine.close_rx(port);
+                // A full channel means the control thread already has much to hear; its own watch finds the port.
+                let _ = self.setup.reports.try_send(Report::Closed(port));
+            }
+        }
+        let busy = stats.frames_received() != frames_before;
+        stats.pass(busy);
+        if busy {
+            self.last_work_ns = now.0;
+        }
+        if now.0.saturating_sub(self.last_tick_ns) > 1_000_000_000 {
+            self.last_tick_ns = now.0;
+            self.pin();
+        }
+        true
+    }
+
+    /// How long this pass may wait for the first frame.
+    fn patience(&self) -> Duration {
+        let longest = if self.unpollable.is_empty() { TICK } else { UNPOLLABLE_TICK };
+        match PollMode::from_u8(self.setup.poll.load(Ordering::Relaxed)) {
+            PollMode::Busy => Duration::ZERO,
+            PollMode::Interrupt => longest,
+            PollMode::Adaptive if self.setup.cores_to_spare => {
+                let idle_ns = mono_now().0.saturating_sub(self.last_work_ns);
+                if idle_ns < SPIN_NS { Duration::ZERO } else { longest }
+            }
+            PollMode::Adaptive => longest,
+        }
+    }
+
+    /// False when told to stop.
+    fn take_commands(&mut self) -> bool {
+        while let Ok(command) = self.setup.commands.try_recv() {
+            match command {
+                Command::Attach { port, rx, tx } => self.attach(port, rx, tx),
+                Command::Detach { port, done } => {
+                    self.forget(port);
+                    self.engine.detach(port);
+                    let _ = done.send(());
+                }
+                Command::Originate { port, bytes } => {
+                    let snapshot = Arc::clone(self.cache.load());
+                    self.engine.originate(&snapshot, port, &bytes);
+                }
+                Command::Stop => return false,
+            }
+        }
+        true
+    }
+
+    fn attach(&mut self, port: PortId, rx: Option<Box<dyn PortRx>>, tx: Box<dyn PortTx>) {
+        self.forget(port);
+        let pollable = rx.as_ref().and_then(|rx| rx.poll_fd()).map(|fd| self.setup.epoll.add(fd, u64::from(port.0)));
+        match pollable {
+            Some(Ok(())) => {}
+            // A descriptor epoll refuses is visited every pass instead: slower, but not deaf.
+            Some(Err(_)) | None if rx.is_some() => self.unpollable.push(port),
+            _ => {}
+        }
+        self.engine.attach(port, rx, tx);
+    }
+
+    /// Stops polling a port.
+    fn forget(&mut self, port: PortId) {
+        self.unpollable.retain(|&other| other != port);
+        if let Some(fd) = self.engine.receiver(port).and_then(|rx| rx.poll_fd()) {
+            let _ = self.setup.epoll.remove(fd.as_fd());
+        }
+    }
+}
+
+/// An epoll set that its waker wakes.
+///
+/// # Errors
+/// What the kernel says when it refuses a descriptor.
+pub fn waker() -> std::io::Result<(Epoll, Waker)> {
+    let epoll = Epoll::new()?;
+    let waker = Waker::new()?;
+    epoll.add(waker.as_fd(), WAKER_TOKEN)?;
+    Ok((epoll, waker))
+}

@@ -1,0 +1,154 @@
+//! The end of a pass: decided frames go out, and each gets the one outcome it is counted under.
+
+use std::sync::atomic::Ordering;
+
+use crate::frame::{Batch, Egress, Frame, Item};
+use crate::id::{PortId, VtepId};
+use crate::limits::PORTS_MAX;
+use crate::outcome::{DropReason, Verdict};
+use crate::pipeline::{Delivery, deliveries};
+use crate::port::{Outgoing, PortTx, TxError};
+use crate::segment::{Arena, Prepared, prepare};
+use crate::snapshot::{Role, Snapshot};
+use crate::stats::{Event, WorkerStats};
+
+/// The sending halves of all ports, as one worker holds them.
+#[derive(Debug)]
+pub struct Transmitter {
+    ports: Vec<Option<Box<dyn PortTx>>>,
+    /// Ports sent to in this pass, to be flushed.
+    touched: Vec<PortId>,
+    arena: Arena,
+}
+
+impl Default for Transmitter {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Transmitter {
+    /// No ports yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            ports: (0..PORTS_MAX).map(|_| None).collect(),
+            touched: Vec::with_capacity(PORTS_MAX),
+            arena: Arena::new(),
+        }
+    }
+
+    /// Puts a port's sending half in its slot; a half that was there is closed.
+    pub fn attach(&mut self, port: PortId, half: Box<dyn PortTx>) {
+        if let Some(slot) = self.ports.get_mut(port.index()) {
+            *slot = Some(half);
+        }
+    }
+
+    /// Closes the port's sending half.
+    pub fn detach(&mut self, port: PortId) {
+        if let Some(slot) = self.ports.get_mut(port.index()) {
+            *slot = None;
+        }
+    }
+
+    /// Sends every frame of a decided batch and counts every outcome.
+    pub fn send(&mut self, snapshot: &Snapshot, batch: &mut Batch, stats: &WorkerStats) {
+        for item in batch.items_mut() {
+            let verdict = self.send_item(snapshot, item, stats);
+            stats.outcome(item.frame.ingress, verdict);
+            item.verdict = verdict;
+        }
+        while let Some(port) = self.touched.pop() {
+            if let Some(half) = self.ports.get_mut(port.index()).and_then(Option::as_mut) {
+                half.flush();
+            }
+        }
+    }
+
+    /// Sends a frame that no port received, such as an announcement, out of one port.
+    pub fn originate(&mut self, snapshot: &Snapshot, port: PortId, frame: Frame, stats: &WorkerStats) {
+        let mut item = Item::new(frame);
+        let Ok(headers) = crate::wire::parse(item.frame.bytes(), &item.frame.offload) else { return };
+        item.headers = headers;
+        let way = Delivery { port, encap: None, mtu: u16::MAX };
+        if self.deliver(snapshot, &mut item, &way, stats).is_ok() {
+            stats.count(Event::Originated, 1);
+        }
+    }
+
+    fn send_item(&mut self, snapshot: &Snapshot, item: &mut Item, stats: &WorkerStats) -> Verdict {
+        let flood = matches!(item.egress, Egress::Bridge(_));
+        let mut verdict = item.verdict;
+        for way in deliveries(snapshot, item) {
+            let result = self.deliver(snapshot, item, &way, stats);
+            if flood {
+                stats.count(if result.is_ok() { Event::FloodCopies } else { Event::FloodDrops }, 1);
+            } else if let Err(reason) = result
+                && !matches!(verdict, Verdict::Drop(_))
+            {
+                verdict = Verdict::Drop(reason);
+            }
+        }
+        verdict
+    }
+
+    fn deliver(
+        &mut self,
+        snapshot: &Snapshot,
+        item: &mut Item,
+        way: &Delivery,
+        stats: &WorkerStats,
+    ) -> Result<(), DropReason> {
+        let device = if way.encap.is_some() { snapshot.node.uplink.ok_or(DropReason::NoUplink)? } else { way.port };
+        let caps = snapshot.port(device).ok_or(DropReason::TxDown)?.caps;
+        let Some(half) = self.ports.get_mut(device.index()).and_then(Option::as_mut) else {
+            stats.tx_drop(way.port);
+            return Err(DropReason::TxDown);
+        };
+        let result = prepare(&mut item.frame, &item.headers, caps, way.mtu, &mut self.arena).and_then(|prepared| {
+            let pieces = matches!(prepared, Prepared::Cut).then(|| self.arena.pieces());
+            let out = Outgoing { frame: &item.frame, pieces, encap: way.encap.as_ref() };
+            let segments = pieces.map_or_else(|| item.frame.segments(), |pieces| pieces.list.len());
+            half.tx(&out).map(|()| segments).map_err(|error| refused(snapshot, way, error))
+        });
+        match result {
+            Ok(segments) => {
+                stats.tx(way.port, 1, segments as u64, item.frame.len() as u64);
+                if !self.touched.contains(&device) {
+                    self.touched.push(device);
+                }
+                Ok(())
+            }
+            Err(reason) => {
+                stats.tx_drop(way.port);
+                Err(reason)
+            }
+        }
+    }
+}
+
+/// The drop reason of a device's refusal. A path that turned out to be narrower is remembered, so that the next
+/// packet that is too long for it is answered with its MTU.
+fn refused(snapshot: &Snapshot, way: &Delivery, error: TxError) -> DropReason {
+    match error {
+        TxError::Full => DropReason::TxFull,
+        TxError::Down => DropReason::TxDown,
+        TxError::Refused => DropReason::TxRefused,
+        TxError::TooBig { path_mtu } => {
+            if let (Some(mtu), Some(id)) = (path_mtu, tunnel(snapshot, way.port))
+                && let Some(vtep) = snapshot.vteps.get(id)
+            {
+                vtep.path_mtu.fetch_min(mtu, Ordering::Relaxed);
+            }
+            DropReason::TxTooBig
+        }
+    }
+}
+
+fn tunnel(snapshot: &Snapshot, port: PortId) -> Option<VtepId> {
+    match snapshot.port(port)?.role {
+        Role::Tunnel(id) => Some(id),
+        _ => None,
+    }
+}
