@@ -4,6 +4,7 @@
 //! wire, frame, table, snapshot, pipeline, worker, switch, daemon.
 #![deny(unsafe_code)]
 
+pub mod daemon;
 pub mod frame;
 pub mod id;
 pub mod limits;

@@ -1,0 +1,207 @@
+use super::*;
+use crate::daemon::ledger::any;
+use podwire_control::model::{Route, Via};
+use proptest::prelude::*;
+use std::process::{Command, Stdio};
+
+fn route(number: u16, via: Via) -> Object {
+    let [high, low] = number.to_be_bytes();
+    Object::Route(Route { prefix: format!("10.{high}.{low}.0/24").parse().unwrap(), via })
+}
+
+fn open(dir: &Path) -> Store {
+    Store::open(dir, "node1").unwrap()
+}
+
+fn load(dir: &Path) -> Vec<(Owner, Object)> {
+    open(dir).load().unwrap()
+}
+
+#[test]
+fn what_cli_and_cni_stated_survives_and_what_others_stated_is_not_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("a/b");
+    let mut store = open(&state);
+    for owner in Owner::ALL {
+        store.commit(owner, &[route(1, Via::Host), route(2, Via::Host)], &[]).unwrap();
+    }
+    store.commit(Owner::Cli, &[route(2, Via::Blackhole)], &[route(1, Via::Host).key()]).unwrap();
+    drop(store);
+    let kept = vec![
+        (Owner::Cli, route(2, Via::Blackhole)),
+        (Owner::Cni, route(1, Via::Host)),
+        (Owner::Cni, route(2, Via::Host)),
+    ];
+    assert_eq!(load(&state), kept);
+    assert_eq!(load(&state), kept, "reading changes nothing");
+}
+
+/// The file as it is at this moment, as a power cut or a kill would leave it, under another directory.
+fn snapshot_of(dir: &Path) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    std::fs::copy(dir.join(FILE_NAME), copy.path().join(FILE_NAME)).unwrap();
+    copy
+}
+
+#[test]
+fn a_commit_is_there_after_a_kill() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(dir.path());
+    for number in 0..20 {
+        store.commit(Owner::Cli, &[route(number, Via::Host)], &[]).unwrap();
+        let killed = snapshot_of(dir.path());
+        assert_eq!(load(killed.path()).len(), usize::from(number) + 1);
+    }
+}
+
+#[test]
+fn a_second_process_is_told_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let error = Store::open(dir.path(), "node1").unwrap_err();
+    assert!(matches!(error, StoreError::InUse { .. }), "{error}");
+    assert!(error.to_string().starts_with("another podwired uses the store /"), "{error}");
+    drop(store);
+    open(dir.path());
+}
+
+#[test]
+fn a_store_of_another_node_or_version_is_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(dir.path());
+    let other = |error: StoreError| error.to_string();
+    drop(store);
+    let error = other(Store::open(dir.path(), "node2").unwrap_err());
+    assert!(error.contains("is of node \"node1\", and node.name is \"node2\""), "{error}");
+
+    store = open(dir.path());
+    write(&mut store, |write| {
+        let mut meta = write.open_table(META).unwrap();
+        meta.insert("schema", 2u64.to_be_bytes().as_slice()).unwrap();
+    });
+    drop(store);
+    let error = other(Store::open(dir.path(), "node1").unwrap_err());
+    assert!(error.contains("is of version 2, and this podwired knows version 1"), "{error}");
+}
+
+fn write(store: &mut Store, with: impl FnOnce(&redb::WriteTransaction)) {
+    let transaction = store.database.as_ref().unwrap().begin_write().unwrap();
+    with(&transaction);
+    transaction.commit().unwrap();
+}
+
+#[test]
+fn a_record_of_a_later_version_is_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(dir.path());
+    write(&mut store, |write| {
+        let mut table = write.open_table(OBJECTS).unwrap();
+        table.insert(("cli", "port a"), br#"{"version":9}"#.as_slice()).unwrap();
+    });
+    let error = store.load().unwrap_err().to_string();
+    assert!(error.contains("holds port a of owner cli, which is not understood: it is of version 9"), "{error}");
+}
+
+#[test]
+fn a_damaged_file_is_refused_and_left_as_it_is() {
+    let whole = tempfile::tempdir().unwrap();
+    open(whole.path()).commit(Owner::Cli, &[route(1, Via::Host)], &[]).unwrap();
+    let good = std::fs::read(whole.path().join(FILE_NAME)).unwrap();
+    let mut zeroed = good.clone();
+    zeroed[..4096].fill(0);
+    let cases = [b"no database at all".to_vec(), vec![0xa5; 1 << 16], good[..good.len() / 2].to_vec(), zeroed];
+    for (at, bytes) in cases.into_iter().enumerate() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join(FILE_NAME);
+        std::fs::write(&file, &bytes).unwrap();
+        let error = Store::open(dir.path(), "node1").unwrap_err().to_string();
+        assert!(error.contains("is damaged") && error.contains("move it away"), "case {at}: {error}");
+        assert!(std::fs::read(&file).unwrap() == bytes, "case {at}: the file was changed");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_damaged_page_is_told_or_was_not_in_use(page in 0usize..64, byte in any::<u8>(), width in 1usize..4096) {
+        let dir = tempfile::tempdir().unwrap();
+        let stated: Vec<_> = (0..50).map(|number| route(number, Via::Host)).collect();
+        open(dir.path()).commit(Owner::Cli, &stated, &[]).unwrap();
+        let file = dir.path().join(FILE_NAME);
+        let mut bytes = std::fs::read(&file).unwrap();
+        let at = (page * 4096) % bytes.len();
+        let end = (at + width).min(bytes.len());
+        bytes[at..end].iter_mut().for_each(|old| *old ^= byte);
+        std::fs::write(&file, &bytes).unwrap();
+        match Store::open(dir.path(), "node1") {
+            Ok(mut store) => {
+                let loaded = store.load().unwrap();
+                prop_assert_eq!(loaded.len(), stated.len(), "the page was not in use, so all is there");
+                prop_assert!(loaded.iter().all(|(_, object)| stated.contains(object)));
+            }
+            Err(error) => {
+                prop_assert!(matches!(error, StoreError::Damaged { .. } | StoreError::Version { .. }), "{}", error);
+                prop_assert!(std::fs::read(&file).unwrap() == bytes, "the file was changed");
+            }
+        }
+    }
+
+    #[test]
+    fn the_store_gives_back_what_was_committed_last(rounds in prop::collection::vec((any::object(), any::<bool>()), 1..12)) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut expected = std::collections::BTreeMap::new();
+        let mut store = open(dir.path());
+        for (object, delete) in rounds {
+            let key = object.key();
+            if delete {
+                store.commit(Owner::Cni, &[], std::slice::from_ref(&key)).unwrap();
+                expected.remove(&key);
+            } else {
+                store.commit(Owner::Cni, std::slice::from_ref(&object), &[]).unwrap();
+                expected.insert(key, object);
+            }
+        }
+        drop(store);
+        let loaded: std::collections::BTreeMap<_, _> = load(dir.path()).into_iter().map(|(_, object)| (object.key(), object)).collect();
+        prop_assert_eq!(loaded, expected);
+    }
+}
+
+/// The directory the other process of the next test fills.
+const FULL_DIR: &str = "PODWIRE_TEST_FULL_DIR";
+
+#[test]
+fn a_full_disk_is_an_error_that_loses_nothing() {
+    if let Ok(dir) = std::env::var(FULL_DIR) {
+        return fill(Path::new(&dir));
+    }
+    let dir = tempfile::tempdir().unwrap();
+    open(dir.path()).commit(Owner::Cli, &[route(0, Via::Host)], &[]).unwrap();
+    let blocks = std::fs::metadata(dir.path().join(FILE_NAME)).unwrap().len() / 512 + 8;
+    // A limit on the size of files, as a disk that is nearly full; 'sh' has it in blocks of 512 bytes.
+    let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" --exact \"$1\" --nocapture");
+    let this = "daemon::store::tests::a_full_disk_is_an_error_that_loses_nothing";
+    let filled = Command::new("sh")
+        .args(["-c", &script])
+        .arg(std::env::current_exe().unwrap())
+        .arg(this)
+        .env(FULL_DIR, dir.path())
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let output = String::from_utf8_lossy(&filled.stdout).into_owned() + &String::from_utf8_lossy(&filled.stderr);
+    assert!(filled.status.success() && output.contains("1 passed"), "{output}");
+    assert_eq!(load(dir.path()), [(Owner::Cli, route(0, Via::Host)), (Owner::Cli, route(1, Via::Host))]);
+}
+
+/// Commits more than fits, then something small, under a file size limit.
+fn fill(dir: &Path) {
+    let mut store = open(dir);
+    let many: Vec<_> = (2..60_000).map(|number| route(number, Via::Host)).collect();
+    let error = store.commit(Owner::Cli, &many, &[]).unwrap_err();
+    assert!(matches!(error, StoreError::Failed { .. }), "{error}");
+    assert!(error.to_string().contains("nothing of the request was stored"), "{error}");
+    assert_eq!(store.load().unwrap(), [(Owner::Cli, route(0, Via::Host))]);
+    store.commit(Owner::Cli, &[route(1, Via::Host)], &[]).unwrap();
+}
