@@ -52,12 +52,20 @@ pub struct WorkersSpec {
     pub cores: usize,
 }
 
+/// The receiving side of one port.
+#[derive(Debug)]
+pub enum RxHalves {
+    /// One half, given to the worker that receives from the fewest ports.
+    One(Box<dyn PortRx>),
+    /// Each worker's own: the queues of a multi-queue device, the sockets of an uplink.
+    PerWorker(Vec<Vec<Box<dyn PortRx>>>),
+}
+
 /// The halves of one port, for all workers.
 #[derive(Debug)]
 pub struct PortHalves {
-    /// Receiving halves: one a worker for a multi-queue device, else one that is given to the worker with the
-    /// fewest ports.
-    pub rx: Vec<Box<dyn PortRx>>,
+    /// Receiving side.
+    pub rx: RxHalves,
     /// Sending halves, one a worker.
     pub tx: Vec<Box<dyn PortTx>>,
 }
@@ -231,15 +239,22 @@ impl Switch {
     /// # Errors
     /// [`SwitchError::Stuck`] when a worker does not take commands.
     pub fn attach(&mut self, port: PortId, halves: PortHalves) -> Result<(), SwitchError> {
-        let multi_queue = halves.rx.len() > 1;
-        let least = self.least_loaded();
-        let mut receivers: Vec<Option<Box<dyn PortRx>>> = (0..self.workers.len()).map(|_| None).collect();
-        for (queue, rx) in halves.rx.into_iter().enumerate() {
-            let owner = if multi_queue { queue % self.workers.len() } else { least };
-            receivers[owner] = Some(rx);
-            self.workers[owner].receiving.insert(port);
-        }
+        let mut receivers: Vec<Vec<Box<dyn PortRx>>> = match halves.rx {
+            RxHalves::PerWorker(each) => each,
+            RxHalves::One(half) => {
+                let mut each = Vec::new();
+                each.resize_with(self.least_loaded(), Vec::new);
+                each.push(vec![half]);
+                each
+            }
+        };
+        receivers.resize_with(self.workers.len(), Vec::new);
         for (worker, (rx, tx)) in receivers.into_iter().zip(halves.tx).enumerate() {
+            if rx.is_empty() {
+                self.workers[worker].receiving.remove(&port);
+            } else {
+                self.workers[worker].receiving.insert(port);
+            }
             self.tell(worker, Command::Attach { port, rx, tx })?;
         }
         Ok(())

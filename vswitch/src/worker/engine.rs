@@ -16,10 +16,14 @@ use super::transmit::Transmitter;
 /// Frame bytes one turn of one port may bring in: a few super-frames, so that they are sent while in cache.
 const TURN_BYTES: usize = 256 * 1024;
 
+/// Frames asked of a device at a time, between looks at how many bytes they were.
+const RX_STEP_FRAMES: usize = 4;
+
 /// A worker's ports and buffers.
 #[derive(Debug)]
 pub struct Engine {
-    receivers: Vec<Option<Box<dyn PortRx>>>,
+    /// By slot; an uplink has a receiving half a family, every other port one, or none where another worker owns it.
+    receivers: Vec<Vec<Box<dyn PortRx>>>,
     transmitter: Transmitter,
     pool: FramePool,
     batch: Batch,
@@ -32,7 +36,7 @@ impl Engine {
     #[must_use]
     pub fn new(stats: Arc<WorkerStats>) -> Self {
         Self {
-            receivers: (0..PORTS_MAX).map(|_| None).collect(),
+            receivers: (0..PORTS_MAX).map(|_| Vec::new()).collect(),
             transmitter: Transmitter::new(),
             pool: FramePool::new(BATCH_FRAMES),
             batch: Batch::new(),
@@ -47,58 +51,67 @@ impl Engine {
         &self.stats
     }
 
-    /// Takes a port in: its sending half, and its receiving half where this worker owns it.
-    pub fn attach(&mut self, port: PortId, rx: Option<Box<dyn PortRx>>, tx: Box<dyn PortTx>) {
+    /// Takes a port in: its sending half, and the receiving halves this worker owns.
+    pub fn attach(&mut self, port: PortId, rx: Vec<Box<dyn PortRx>>, tx: Box<dyn PortTx>) {
         if let Some(slot) = self.receivers.get_mut(port.index()) {
             *slot = rx;
             self.transmitter.attach(port, tx);
         }
     }
 
-    /// Closes both halves of a port.
+    /// Closes all halves of a port.
     pub fn detach(&mut self, port: PortId) {
         self.close_rx(port);
         self.transmitter.detach(port);
     }
 
-    /// The receiving half of a port, where this worker owns it.
+    /// The receiving halves of a port that this worker owns.
     #[must_use]
-    pub fn receiver(&self, port: PortId) -> Option<&dyn PortRx> {
-        self.receivers.get(port.index())?.as_deref()
+    pub fn receivers(&self, port: PortId) -> &[Box<dyn PortRx>] {
+        self.receivers.get(port.index()).map_or(&[], Vec::as_slice)
     }
 
-    /// Closes the receiving half of a port whose device is gone.
+    /// Closes the receiving halves of a port whose device is gone.
     pub fn close_rx(&mut self, port: PortId) {
         if let Some(slot) = self.receivers.get_mut(port.index()) {
-            *slot = None;
+            slot.clear();
         }
     }
 
     /// One turn of one port: receive, decide, send. The caller closes a port that says `Closed`.
     pub fn turn(&mut self, snapshot: &Snapshot, now: MonoNs, port: PortId) -> RxStatus {
-        let Some(receiver) = self.receivers.get_mut(port.index()).and_then(Option::as_mut) else {
-            return RxStatus::Drained;
-        };
+        let mut worst = RxStatus::Drained;
+        for half in 0..self.receivers(port).len() {
+            match self.receive(port, half) {
+                RxStatus::Drained => {}
+                status => worst = status,
+            }
+            self.decide_and_send(snapshot, now);
+        }
+        worst
+    }
+
+    /// Fills the batch from one receiving half.
+    fn receive(&mut self, port: PortId, half: usize) -> RxStatus {
+        let receiver = &mut self.receivers[port.index()][half];
         let mut bytes = 0;
         let mut status = RxStatus::More;
         while status == RxStatus::More && bytes < TURN_BYTES && self.batch.room() > 0 {
             let before = self.batch.len();
-            status = receiver.rx(&mut self.pool, &mut self.batch, 4);
-            let mut segments = 0;
-            let mut received = 0;
+            status = receiver.rx(&mut self.pool, &mut self.batch, RX_STEP_FRAMES);
+            let (mut segments, mut received) = (0, 0);
             for item in &mut self.batch.items_mut()[before..] {
                 item.frame.ingress = port;
-                segments += item.frame.segments() as u64;
-                received += item.frame.len() as u64;
+                segments += item.frame.segments();
+                received += item.frame.len();
             }
             let frames = self.batch.len() - before;
-            self.stats.rx(port, frames as u64, segments, received);
-            bytes += usize::try_from(received).unwrap_or(usize::MAX);
+            self.stats.rx(port, frames as u64, segments as u64, received as u64);
+            bytes += received;
             if frames == 0 {
                 break;
             }
         }
-        self.decide_and_send(snapshot, now);
         status
     }
 

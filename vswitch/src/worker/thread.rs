@@ -1,6 +1,5 @@
 //! The loop around an [`Engine`]: epoll, poll modes, commands, generations.
 
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
@@ -66,8 +65,8 @@ pub enum Command {
     Attach {
         /// Slot.
         port: PortId,
-        /// Receiving half, where this worker is to own it.
-        rx: Option<Box<dyn PortRx>>,
+        /// Receiving halves that this worker is to own.
+        rx: Vec<Box<dyn PortRx>>,
         /// Sending half.
         tx: Box<dyn PortTx>,
     },
@@ -251,14 +250,13 @@ impl Worker {
         true
     }
 
-    fn attach(&mut self, port: PortId, rx: Option<Box<dyn PortRx>>, tx: Box<dyn PortTx>) {
+    fn attach(&mut self, port: PortId, rx: Vec<Box<dyn PortRx>>, tx: Box<dyn PortTx>) {
         self.forget(port);
-        let pollable = rx.as_ref().and_then(|rx| rx.poll_fd()).map(|fd| self.setup.epoll.add(fd, u64::from(port.0)));
-        match pollable {
-            Some(Ok(())) => {}
-            // A descriptor epoll refuses is visited every pass instead: slower, but not deaf.
-            Some(Err(_)) | None if rx.is_some() => self.unpollable.push(port),
-            _ => {}
+        let token = u64::from(port.0);
+        // A half without a descriptor, or with one that epoll refuses, is visited every pass: slower, but not deaf.
+        let pollable = |half: &Box<dyn PortRx>| half.poll_fd().is_some_and(|fd| self.setup.epoll.add(fd, token).is_ok());
+        if !rx.iter().all(pollable) {
+            self.unpollable.push(port);
         }
         self.engine.attach(port, rx, tx);
     }
@@ -266,8 +264,10 @@ impl Worker {
     /// Stops polling a port.
     fn forget(&mut self, port: PortId) {
         self.unpollable.retain(|&other| other != port);
-        if let Some(fd) = self.engine.receiver(port).and_then(|rx| rx.poll_fd()) {
-            let _ = self.setup.epoll.remove(fd.as_fd());
+        for half in self.engine.receivers(port) {
+            if let Some(fd) = half.poll_fd() {
+                let _ = self.setup.epoll.remove(fd);
+            }
         }
     }
 }
