@@ -9,5 +9,6 @@ pub mod id;
 pub mod limits;
 pub mod outcome;
 pub mod port;
+pub mod stats;
 pub mod table;
 pub mod wire;
