@@ -17,6 +17,7 @@ use crate::limits::{PORTS_MAX, WORKER_COMMANDS_MAX, WORKERS_MAX};
 use crate::port::{PortRx, PortTx};
 use crate::snapshot::Snapshot;
 use crate::stats::{Totals, WorkerStats};
+use crate::sys::clock::mono_now;
 use crate::worker::{Command, PollMode, Report, Shared, WorkerSetup, run, waker};
 
 /// How long a worker may take to answer before the switch calls it stuck.
@@ -180,6 +181,7 @@ impl Switch {
 
     /// Brings the bridges' static MACs in line before the snapshot is seen.
     fn pin(&mut self, compiled: &Compiled) {
+        let now_s = mono_now().seconds();
         let table = |pinned: &PinnedMac| compiled.snapshot.bridge(pinned.bridge).map(|bridge| &bridge.macs);
         for gone in self.pinned.iter().filter(|old| compiled.pinned.binary_search(old).is_err()) {
             if let Some(macs) = table(gone) {
@@ -188,7 +190,7 @@ impl Switch {
         }
         for pinned in &compiled.pinned {
             if let Some(macs) = table(pinned) {
-                macs.insert_static(pinned.mac, pinned.port);
+                macs.insert_static(pinned.mac, pinned.port, now_s);
             }
         }
         self.pinned.clone_from(&compiled.pinned);

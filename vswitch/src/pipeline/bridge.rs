@@ -62,9 +62,9 @@ impl<P: Probe> Pass<'_, P> {
             return;
         }
         match bridge.macs.learn(src, origin.port, self.now.seconds()) {
-            Learned::Moved { .. } => self.count(Event::MacMoved),
-            Learned::MoveLimited => self.count(Event::MacMoveLimited),
-            Learned::Evicted { .. } => self.count(Event::MacEvicted),
+            Learned::Moved { .. } => self.count(Event::MacMoves),
+            Learned::MoveLimited => self.count(Event::MacMovesLimited),
+            Learned::Evicted { .. } => self.count(Event::MacEvictions),
             Learned::Full => self.count(Event::MacTableFull),
             _ => {}
         }

@@ -10,7 +10,7 @@ use crate::limits::{BATCH_FRAMES, PORTS_MAX};
 use crate::pipeline::{NoProbe, WorkerState, forward};
 use crate::port::{PortRx, PortTx, RxStatus};
 use crate::snapshot::Snapshot;
-use crate::stats::WorkerStats;
+use crate::stats::{PacketCount, WorkerStats};
 use super::transmit::Transmitter;
 
 /// Frame bytes one turn of one port may bring in: a few super-frames, so that they are sent while in cache.
@@ -18,6 +18,15 @@ const TURN_BYTES: usize = 256 * 1024;
 
 /// Frames asked of a device at a time, between looks at how many bytes they were.
 const RX_STEP_FRAMES: usize = 4;
+
+/// What one turn of a port brought.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Turn {
+    /// Whether the port may have more, or is gone.
+    pub status: RxStatus,
+    /// Frames received.
+    pub frames: usize,
+}
 
 /// A worker's ports and buffers.
 #[derive(Debug)]
@@ -79,16 +88,17 @@ impl Engine {
     }
 
     /// One turn of one port: receive, decide, send. The caller closes a port that says `Closed`.
-    pub fn turn(&mut self, snapshot: &Snapshot, now: MonoNs, port: PortId) -> RxStatus {
-        let mut worst = RxStatus::Drained;
+    pub fn turn(&mut self, snapshot: &Snapshot, now: MonoNs, port: PortId) -> Turn {
+        let mut turn = Turn { status: RxStatus::Drained, frames: 0 };
         for half in 0..self.receivers(port).len() {
             match self.receive(port, half) {
                 RxStatus::Drained => {}
-                status => worst = status,
+                status => turn.status = status,
             }
+            turn.frames += self.batch.len();
             self.decide_and_send(snapshot, now);
         }
-        worst
+        turn
     }
 
     /// Fills the batch from one receiving half.
@@ -106,7 +116,8 @@ impl Engine {
                 received += item.frame.len();
             }
             let frames = self.batch.len() - before;
-            self.stats.rx(port, frames as u64, segments as u64, received as u64);
+            let count = PacketCount { frames: frames as u64, segments: segments as u64, bytes: received as u64 };
+            self.stats.rx(port, count);
             bytes += received;
             if frames == 0 {
                 break;

@@ -6,6 +6,6 @@ mod engine;
 mod thread;
 mod transmit;
 
-pub use engine::Engine;
+pub use engine::{Engine, Turn};
 pub use thread::{Command, PollMode, Report, Shared, WorkerSetup, run, waker};
 pub use transmit::Transmitter;

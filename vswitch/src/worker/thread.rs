@@ -12,7 +12,7 @@ use crate::id::PortId;
 use crate::limits::PORTS_MAX;
 use crate::port::{PortRx, PortTx, RxStatus};
 use crate::snapshot::Snapshot;
-use crate::stats::WorkerStats;
+use crate::stats::{Event, WorkerStats};
 use crate::sys::affinity;
 use crate::sys::clock::mono_now;
 use crate::sys::epoll::{Epoll, Events, Waker};
@@ -194,19 +194,21 @@ impl Worker {
         let snapshot = Arc::clone(self.cache.load());
         self.setup.shared.seen.store(snapshot.generation, Ordering::Release);
         self.ready.extend_from_slice(&self.unpollable);
-        let stats = Arc::clone(&self.setup.shared.stats);
-        let frames_before = stats.frames_received();
+        let mut frames = 0;
         while let Some(port) = self.ready.pop() {
-            if self.engine.turn(&snapshot, now, port) == RxStatus::Closed {
+            let turn = self.engine.turn(&snapshot, now, port);
+            frames += turn.frames;
+            if turn.status == RxStatus::Closed {
                 self.forget(port);
                 self.engine.close_rx(port);
                 // A full channel means the control thread already has much to hear; its own watch finds the port.
                 let _ = self.setup.reports.try_send(Report::Closed(port));
             }
         }
-        let busy = stats.frames_received() != frames_before;
-        stats.pass(busy);
-        if busy {
+        let stats = &self.setup.shared.stats;
+        stats.count(Event::Passes, 1);
+        if frames > 0 {
+            stats.count(Event::BusyPasses, 1);
             self.last_work_ns = now.0;
         }
         if now.0.saturating_sub(self.last_tick_ns) > 1_000_000_000 {

@@ -10,7 +10,7 @@ use crate::pipeline::{Delivery, deliveries};
 use crate::port::{Outgoing, PortTx, TxError};
 use crate::segment::{Arena, Prepared, prepare};
 use crate::snapshot::{Role, Snapshot};
-use crate::stats::{Event, WorkerStats};
+use crate::stats::{Event, PacketCount, WorkerStats};
 
 /// The sending halves of all ports, as one worker holds them.
 #[derive(Debug)]
@@ -103,7 +103,7 @@ impl Transmitter {
         let device = if way.encap.is_some() { snapshot.node.uplink.ok_or(DropReason::NoUplink)? } else { way.port };
         let caps = snapshot.port(device).ok_or(DropReason::TxDown)?.caps;
         let Some(half) = self.ports.get_mut(device.index()).and_then(Option::as_mut) else {
-            stats.tx_drop(way.port);
+            stats.tx_drop(way.port, 1);
             return Err(DropReason::TxDown);
         };
         let result = prepare(&mut item.frame, &item.headers, caps, way.mtu, &mut self.arena).and_then(|prepared| {
@@ -114,14 +114,18 @@ impl Transmitter {
         });
         match result {
             Ok(segments) => {
-                stats.tx(way.port, 1, segments as u64, item.frame.len() as u64);
+                let bytes = item.frame.len() as u64;
+                stats.tx(way.port, PacketCount { frames: 1, segments: segments as u64, bytes });
                 if !self.touched.contains(&device) {
                     self.touched.push(device);
                 }
                 Ok(())
             }
             Err(reason) => {
-                stats.tx_drop(way.port);
+                if reason == DropReason::TxTooBig {
+                    stats.count(Event::PathMtuLowered, 1);
+                }
+                stats.tx_drop(way.port, 1);
                 Err(reason)
             }
         }
