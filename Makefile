@@ -1,3 +1,76 @@
-.PHONY: test
-test:
-	cargo test --workspace --all-features
+# podwire: what to type. Plain `make` prints the list. Nothing here asks questions or reads standard input.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+.NOTPARALLEL:
+
+# rustup's own folder is looked into as well, since a fresh shell may not have it in its PATH.
+CARGO := $(or $(shell PATH="$$PATH:$${CARGO_HOME:-$$HOME/.cargo}/bin" command -v cargo 2>/dev/null),cargo)
+TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
+PROFILE ?= release
+BIN := $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
+
+# Debian packages: a linker and its libc, and what the tests and the demo run.
+PACKAGES := ca-certificates gcc libc6-dev util-linux iproute2 iputils-ping iperf3 ethtool jq
+
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo -n)
+# Tests are built by you and run by root: cargo starts each test program through this.
+TRIPLE := $(shell uname -m | tr a-z A-Z)_UNKNOWN_LINUX_GNU
+AS_ROOT := $(if $(SUDO),CARGO_TARGET_$(TRIPLE)_RUNNER="$(SUDO) --preserve-env env PATH=$$PATH HOME=$$HOME",)
+
+.PHONY: help cargo deps root build demo check lint test test-demo bench-pipeline
+
+help: ## Print this list
+	@echo "podwire, a userspace virtual switch for Kubernetes nodes. Targets:"
+	@sed -n 's/^\([a-z-]*\):[^#]*## /  \1 \t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
+	@echo "Variables: PROFILE=release|dev (build, demo), KEEP=1 (demo), CARGO_TARGET_DIR."
+
+cargo:
+	@"$(CARGO)" --version >/dev/null 2>&1 || { \
+	  echo "cargo is missing: install Rust with rustup (https://rustup.rs), then run make again" >&2; exit 1; }
+
+deps: cargo ## Install the Debian packages that are missing (root, or sudo without a password)
+	@missing=""; \
+	command -v dpkg-query >/dev/null || { \
+	  echo "this is no Debian: install what these packages hold, and run the cargo commands of the Makefile: $(PACKAGES)" >&2; exit 1; }; \
+	for package in $(PACKAGES); do \
+	  dpkg-query -W -f '$${db:Status-Status}' "$$package" 2>/dev/null | grep -qx installed || missing="$$missing $$package"; \
+	done; \
+	[ -n "$$missing" ] || exit 0; \
+	echo "installing:$$missing"; \
+	$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get update -qq </dev/null; \
+	$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing </dev/null
+
+# Network namespaces need root; the sentence comes before anything is built.
+root:
+	@[ -z "$(SUDO)" ] || $(SUDO) true 2>/dev/null || { \
+	  echo "this makes network namespaces, which needs root: run it as root, or allow sudo without a password" >&2; exit 1; }
+
+build: deps ## Build podwired, podwire and podwire-cni
+	@"$(CARGO)" build --locked --profile $(PROFILE) --bins \
+	  -p podwire-vswitch -p podwire-control -p podwire-cni --features podwire-control/cli
+
+demo: root build ## Two namespaced nodes, live traffic, every claim checked (root); KEEP=1 leaves it running
+	@$(SUDO) env PODWIRE_BIN_DIR="$(BIN)" KEEP="$(KEEP)" tests/demo.sh </dev/null
+
+check: cargo ## Fast: format, types and unit tests of the library crates (no root)
+	@"$(CARGO)" fmt --all -- --check
+	@"$(CARGO)" check --locked --workspace --all-features --all-targets
+	@"$(CARGO)" test --locked -p podwire-control -p podwire-vswitch --all-features --lib
+
+lint: deps
+	@"$(CARGO)" fmt --all -- --check
+	@"$(CARGO)" clippy --locked --workspace --all-features --all-targets -- -D warnings
+	@bash -n tests/demo.sh
+
+test: root lint ## Everything: format, clippy, all tests, the demo (root: rings run in network namespaces)
+	@"$(CARGO)" build --locked --workspace --all-features --bins
+	@$(AS_ROOT) PODWIRE_BIN_DIR="$(TARGET)/debug" "$(CARGO)" test --locked --workspace --all-features </dev/null
+	@$(MAKE) test-demo
+
+test-demo: root
+	@$(SUDO) env PODWIRE_BIN_DIR="$(TARGET)/debug" IPERF_SECONDS=1 tests/demo.sh </dev/null
+
+bench-pipeline: deps ## Mpps and allocations a frame of the pipeline, in memory (no root)
+	@"$(CARGO)" run --locked --release -p podwire-perf -- pipeline

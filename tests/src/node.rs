@@ -1,0 +1,333 @@
+//! A node: a namespace with an underlay interface and, once started, a `podwired` of its own.
+//!
+//! The daemon's log goes to a file; it is printed when the test fails. What stays behind a killed daemon
+//! (its persistent TAPs) goes with the namespaces.
+
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+use ipnet::IpNet;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::binary::binary;
+use crate::command::{self, Outcome};
+use crate::netns::{Netns, Wire};
+use crate::plan::{self, NodePlan};
+use crate::pod::{POD_INTERFACE, Pod};
+use crate::underlay::{RemoteNode, join_underlay};
+
+/// How long a daemon may take from its start to the first answer.
+const START_MAX: Duration = Duration::from_secs(10);
+/// How long a daemon may take to end after SIGTERM.
+const STOP_MAX: Duration = Duration::from_secs(5);
+
+/// What goes into a node's `podwired.toml`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NodeSpec {
+    /// Name of the node.
+    pub name: String,
+    /// Pod subnets, one a family.
+    pub pod_cidrs: Vec<IpNet>,
+    /// Subnets of the whole cluster.
+    pub cluster_cidrs: Vec<IpNet>,
+    /// Underlay addresses with their prefix; VTEP addresses, at most one a family.
+    pub underlay: Vec<IpNet>,
+    /// VXLAN network identifier.
+    pub vni: u32,
+    /// UDP port of VXLAN.
+    pub port: u16,
+    /// Cores for workers, such as `0-1`; the daemon's default when not given.
+    pub cpus: Option<String>,
+    /// `busy`, `adaptive` or `interrupt`.
+    pub poll: String,
+    /// Environment of the daemon beside the test's own, such as `RUST_LOG`.
+    pub environment: Vec<(String, String)>,
+}
+
+impl NodeSpec {
+    /// The plan's node: dual-stack pods and a dual-stack underlay.
+    #[must_use]
+    pub fn planned(plan: NodePlan) -> Self {
+        Self {
+            name: plan.name(),
+            pod_cidrs: plan.pod_cidrs().to_vec(),
+            cluster_cidrs: NodePlan::cluster_cidrs().to_vec(),
+            underlay: plan.underlay().to_vec(),
+            vni: plan::VNI,
+            port: plan::VXLAN_PORT,
+            cpus: None,
+            poll: "adaptive".into(),
+            environment: Vec::new(),
+        }
+    }
+
+    /// The configuration file's text.
+    #[must_use]
+    pub fn toml(&self, socket: &Path, state_dir: &Path) -> String {
+        let list = |items: Vec<String>| format!("[{}]", items.join(", "));
+        let nets = |nets: &[IpNet]| list(nets.iter().map(|net| format!("\"{net}\"")).collect());
+        let addresses = list(self.underlay.iter().map(|net| format!("\"{}\"", net.addr())).collect());
+        let mut text = format!(
+            "[node]\nname = \"{}\"\npod_cidrs = {}\ncluster_cidrs = {}\n\
+             [host]\ninterface = \"podwire0\"\n[uplink]\nkind = \"udp\"\naddress = {addresses}\n\
+             [vxlan]\nvni = {}\nport = {}\n[workers]\npoll = \"{}\"\n",
+            self.name,
+            nets(&self.pod_cidrs),
+            nets(&self.cluster_cidrs),
+            self.vni,
+            self.port,
+            self.poll
+        );
+        if let Some(cpus) = &self.cpus {
+            let _ = writeln!(text, "cpus = \"{cpus}\"");
+        }
+        let (socket, state_dir) = (socket.display(), state_dir.display());
+        let _ = writeln!(text, "[control]\nsocket = \"{socket}\"\nstate_dir = \"{state_dir}\"");
+        text
+    }
+}
+
+/// A node's namespace and the daemon in it.
+#[derive(Debug)]
+pub struct Node {
+    /// The node's own namespace, where its processes and its host TAP are.
+    pub netns: Netns,
+    /// What the configuration file says.
+    pub spec: NodeSpec,
+    folder: TempDir,
+    daemon: Option<Child>,
+}
+
+impl Node {
+    /// A node that is not wired and not started yet.
+    ///
+    /// # Panics
+    /// When no temporary folder can be made.
+    #[must_use]
+    #[track_caller]
+    pub fn new(spec: NodeSpec) -> Self {
+        let netns = Netns::new(&spec.name);
+        netns.sysctl("net.ipv4.ip_forward", "1");
+        netns.sysctl("net.ipv6.conf.all.forwarding", "1");
+        let folder = tempfile::Builder::new().prefix("podwire-test-").tempdir().expect("a temporary folder");
+        Self { netns, spec, folder, daemon: None }
+    }
+
+    /// Two planned nodes on one wire, both daemons running, each knowing the other as a VTEP with its routes.
+    #[must_use]
+    #[track_caller]
+    pub fn pair(wire: Wire) -> (Self, Self) {
+        let mut a = Self::new(NodeSpec::planned(NodePlan(1)));
+        let mut b = Self::new(NodeSpec::planned(NodePlan(2)));
+        join_underlay((&a.netns, &a.spec.underlay), (&b.netns, &b.spec.underlay), wire);
+        a.start();
+        b.start();
+        a.reach(&b.as_remote());
+        b.reach(&a.as_remote());
+        (a, b)
+    }
+
+    /// Path of the control socket.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.folder.path().join("podwired.sock")
+    }
+
+    /// Path of the daemon's log; later starts append.
+    #[must_use]
+    pub fn log_path(&self) -> PathBuf {
+        self.folder.path().join("podwired.log")
+    }
+
+    /// The daemon's process id, while it runs.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.daemon.as_ref().map(Child::id)
+    }
+
+    /// Starts `podwired` and waits until `podwire status` answers.
+    ///
+    /// # Panics
+    /// When it ends, or does not answer in time; the log is printed.
+    #[track_caller]
+    pub fn start(&mut self) {
+        assert!(self.daemon.is_none(), "{} runs already", self.spec.name);
+        let config = self.folder.path().join("podwired.toml");
+        let text = self.spec.toml(&self.socket(), &self.folder.path().join("state"));
+        fs::write(&config, text).expect("the configuration can be written");
+        let log = File::options().create(true).append(true).open(self.log_path()).expect("the log can be opened");
+        let mut command = self.netns.command(&binary("podwired"));
+        command.arg("--config").arg(&config).envs(self.spec.environment.iter().cloned());
+        command.stdout(log.try_clone().expect("a file can be cloned")).stderr(log);
+        self.daemon = Some(command.spawn().expect("nsenter starts"));
+        self.wait_until_ready();
+    }
+
+    #[track_caller]
+    fn wait_until_ready(&mut self) {
+        let deadline = Instant::now() + START_MAX;
+        loop {
+            if self.socket().exists() && self.podwire_outcome(&["status"]).ok() {
+                return;
+            }
+            let ended = self.daemon.as_mut().and_then(|daemon| daemon.try_wait().ok().flatten());
+            assert!(ended.is_none(), "podwired of {} ended with {ended:?} at its start", self.spec.name);
+            assert!(Instant::now() < deadline, "podwired of {} gave no answer in {START_MAX:?}", self.spec.name);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Ends the daemon with SIGTERM, or with SIGKILL when it takes too long, and says whether it ended by itself with 0.
+    pub fn stop(&mut self) -> bool {
+        let Some(mut daemon) = self.daemon.take() else { return true };
+        signal(&daemon, Signal::SIGTERM);
+        let deadline = Instant::now() + STOP_MAX;
+        while Instant::now() < deadline {
+            if let Ok(Some(status)) = daemon.try_wait() {
+                return status.success();
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let _ = daemon.kill();
+        let _ = daemon.wait();
+        false
+    }
+
+    /// Ends the daemon at once, as a crash would.
+    pub fn kill(&mut self) {
+        if let Some(mut daemon) = self.daemon.take() {
+            let _ = daemon.kill();
+            let _ = daemon.wait();
+        }
+    }
+
+    /// Asks the daemon to read its configuration again.
+    pub fn reload(&self) {
+        if let Some(daemon) = &self.daemon {
+            signal(daemon, Signal::SIGHUP);
+        }
+    }
+
+    /// Runs `podwire` against this node, for commands that may fail.
+    #[track_caller]
+    pub fn podwire_outcome<S: AsRef<str>>(&self, arguments: &[S]) -> Outcome {
+        let mut all = vec!["--socket".to_owned(), self.socket().display().to_string()];
+        all.extend(arguments.iter().map(|argument| argument.as_ref().to_owned()));
+        command::run(&binary("podwire").display().to_string(), &all)
+    }
+
+    /// Runs `podwire` and gives what it printed.
+    ///
+    /// # Panics
+    /// When it fails.
+    #[track_caller]
+    pub fn podwire<S: AsRef<str>>(&self, arguments: &[S]) -> String {
+        self.podwire_outcome(arguments).expect("podwire refused")
+    }
+
+    /// Runs `podwire -o json` and gives the parsed answer.
+    ///
+    /// # Panics
+    /// When it fails, or prints something else.
+    #[track_caller]
+    pub fn podwire_json<S: AsRef<str>>(&self, arguments: &[S]) -> Value {
+        let mut all = vec!["-o", "json"];
+        all.extend(arguments.iter().map(AsRef::as_ref));
+        let text = self.podwire(&all);
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("podwire {all:?} printed no JSON ({error}): {text}"))
+    }
+
+    /// Adds a pod of the plan by its host number, with a TAP of the default kind.
+    #[must_use]
+    #[track_caller]
+    pub fn pod(&self, name: &str, addresses: &[IpNet]) -> Pod {
+        self.pod_with(name, addresses, &[])
+    }
+
+    /// Adds a pod with further arguments of `podwire port add`, such as `--mtu 1280`.
+    #[must_use]
+    #[track_caller]
+    pub fn pod_with(&self, name: &str, addresses: &[IpNet], more: &[&str]) -> Pod {
+        let pod = Pod::unattached(name, addresses);
+        let mut arguments: Vec<String> = ["port", "add", name, "--kind", "tap", "--netns"].map(String::from).to_vec();
+        arguments.push(pod.netns.path().display().to_string());
+        arguments.extend(["--ifname".into(), POD_INTERFACE.into()]);
+        arguments.extend(addresses.iter().flat_map(|address| ["--ip".into(), address.to_string()]));
+        arguments.extend(more.iter().map(|&word| word.to_owned()));
+        self.podwire(&arguments);
+        pod
+    }
+
+    /// What another node must know of this one: `status` names the VTEP's MAC addresses.
+    ///
+    /// # Panics
+    /// When `status` has no `vtep_mac`.
+    #[must_use]
+    #[track_caller]
+    pub fn as_remote(&self) -> RemoteNode {
+        let status = self.podwire_json(&["status"]);
+        let mac = status["vtep_mac"].as_str().unwrap_or_else(|| panic!("status has no vtep_mac: {status}"));
+        RemoteNode {
+            name: self.spec.name.clone(),
+            pod_cidrs: self.spec.pod_cidrs.clone(),
+            underlay: self.spec.underlay.clone(),
+            mac: mac.to_owned(),
+            mac6: status["vtep_mac6"].as_str().unwrap_or(mac).to_owned(),
+        }
+    }
+
+    /// Makes another node reachable: one VTEP with an endpoint a family, and a route to each of its pod subnets.
+    #[track_caller]
+    pub fn reach(&self, remote: &RemoteNode) {
+        let mut arguments: Vec<String> = ["vtep", "add", &remote.name].map(String::from).to_vec();
+        for address in &remote.underlay {
+            let mac = if address.addr().is_ipv6() { &remote.mac6 } else { &remote.mac };
+            arguments.extend(["--remote".into(), address.addr().to_string(), "--mac".into(), mac.clone()]);
+        }
+        self.podwire(&arguments);
+        for cidr in &remote.pod_cidrs {
+            self.podwire(&["route", "add", &cidr.to_string(), "via", &remote.name]);
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.stop();
+        if std::thread::panicking() {
+            let log = fs::read_to_string(self.log_path()).unwrap_or_default();
+            eprintln!("---- log of podwired on {} ----\n{log}----", self.spec.name);
+        }
+    }
+}
+
+fn signal(child: &Child, signal: Signal) {
+    if let Ok(pid) = i32::try_from(child.id()) {
+        let _ = kill(Pid::from_raw(pid), signal);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_configuration_has_the_shape_of_the_contract() {
+        let text = NodeSpec::planned(NodePlan(1)).toml(Path::new("/run/x.sock"), Path::new("/var/lib/x"));
+        for line in [
+            "name = \"node1\"",
+            "pod_cidrs = [\"10.244.1.0/24\", \"fd00:244:1::/64\"]",
+            "cluster_cidrs = [\"10.244.0.0/16\", \"fd00:244::/32\"]",
+            "address = [\"172.31.0.1\", \"fd00:31::1\"]",
+            "socket = \"/run/x.sock\"",
+        ] {
+            assert!(text.lines().any(|other| other == line), "{line} is missing in\n{text}");
+        }
+    }
+}

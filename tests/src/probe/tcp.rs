@@ -1,0 +1,118 @@
+//! A TCP transfer over real kernel sockets, every byte compared.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::pattern::Pattern;
+use super::{Path, STALL};
+
+/// Bytes of one write.
+const CHUNK: usize = 60_000;
+
+/// What became of a transfer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Transfer {
+    /// Bytes that arrived and were the right ones.
+    pub bytes: u64,
+    /// From the connect to the last acknowledged byte.
+    pub took: Duration,
+    /// Time the connect took.
+    pub connect: Duration,
+}
+
+impl Transfer {
+    /// Payload bits a second, in Gb/s.
+    #[must_use]
+    #[allow(clippy::cast_precision_loss, reason = "a figure for people")]
+    pub fn gbps(&self) -> f64 {
+        self.bytes as f64 * 8.0 / self.took.as_secs_f64() / 1e9
+    }
+}
+
+/// Sends `bytes` known bytes through one connection, and has the receiver compare and acknowledge them.
+///
+/// # Errors
+/// When the connection is not made, stalls, breaks, or a byte differs.
+pub fn transfer(path: Path<'_>, bytes: u64) -> io::Result<Transfer> {
+    let (ready, listening) = mpsc::channel();
+    thread::scope(|scope| {
+        let receiver = scope.spawn(move || {
+            path.to.join_thread();
+            receive(SocketAddr::new(path.target, 0), bytes, &ready)
+        });
+        let Ok(address) = listening.recv() else {
+            return Err(receiver.join().expect("the receiver does not panic").err().unwrap_or_else(stalled));
+        };
+        let sent = scope.spawn(move || {
+            path.from.join_thread();
+            send(address, bytes)
+        });
+        let sent = sent.join().expect("the sender does not panic");
+        let received = receiver.join().expect("the receiver does not panic");
+        sent.and_then(|transfer| received.map(|()| transfer))
+    })
+}
+
+fn receive(address: SocketAddr, bytes: u64, ready: &mpsc::Sender<SocketAddr>) -> io::Result<()> {
+    let listener = TcpListener::bind(address)?;
+    let bound = listener.local_addr()?;
+    listener.set_nonblocking(true)?;
+    ready.send(bound).map_err(|_| stalled())?;
+    let mut stream = accept(&listener)?;
+    stream.set_nonblocking(false)?;
+    stream.set_read_timeout(Some(STALL))?;
+    let (mut expected, mut buffer, mut left) = (Pattern::new(bytes), vec![0; CHUNK], bytes);
+    while left > 0 {
+        let read = stream.read(&mut buffer)?;
+        if read == 0 {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("{left} of {bytes} bytes are missing")));
+        }
+        if !expected.matches(&buffer[..read]) {
+            let at = bytes - left;
+            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("wrong bytes near {at} of {bytes}")));
+        }
+        left = left.checked_sub(read as u64).ok_or_else(|| io::Error::other("more bytes than were sent"))?;
+    }
+    stream.write_all(&bytes.to_le_bytes())
+}
+
+/// Accepts one connection, or gives up when nobody comes.
+fn accept(listener: &TcpListener) -> io::Result<TcpStream> {
+    let deadline = Instant::now() + STALL;
+    loop {
+        match listener.accept() {
+            Ok((stream, _)) => return Ok(stream),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && Instant::now() < deadline => {
+                thread::sleep(Duration::from_millis(1));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn send(address: SocketAddr, bytes: u64) -> io::Result<Transfer> {
+    let start = Instant::now();
+    let mut stream = TcpStream::connect_timeout(&address, STALL)?;
+    let connect = start.elapsed();
+    stream.set_read_timeout(Some(STALL))?;
+    stream.set_write_timeout(Some(STALL))?;
+    let (mut pattern, mut left) = (Pattern::new(bytes), bytes);
+    while left > 0 {
+        let chunk = pattern.next(usize::try_from(left).unwrap_or(CHUNK).min(CHUNK));
+        stream.write_all(chunk)?;
+        left -= chunk.len() as u64;
+    }
+    let mut answer = [0; 8];
+    stream.read_exact(&mut answer)?;
+    if u64::from_le_bytes(answer) != bytes {
+        return Err(io::Error::other("the receiver counted other bytes"));
+    }
+    Ok(Transfer { bytes, took: start.elapsed(), connect })
+}
+
+fn stalled() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "the other end went away")
+}
