@@ -1,8 +1,10 @@
 //! What one parse of a frame finds, as plain values; the pipeline's stages read these and not the bytes.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use podwire_control::model::Mac;
+
+use super::{arp, icmp, ipv6, udp};
 
 /// An 802.1Q or 802.1ad tag.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -89,7 +91,7 @@ pub struct Ipv4 {
     pub protocol: u8,
     /// Header length in bytes, options included: 20 to 60.
     pub header_len: u8,
-    /// Total length in bytes as the header says. A super-frame's may be 0 or stale: see `packet_len`.
+    /// Total length in bytes as the header says. A super-frame's may be 0: see [`Headers::packet_len`].
     pub total_len: u16,
     /// DF.
     pub dont_fragment: bool,
@@ -114,7 +116,7 @@ pub struct Ipv6 {
     pub protocol: u8,
     /// Bytes of the extension headers.
     pub extensions_len: u16,
-    /// Payload length as the header says (extension headers included).
+    /// Payload length as the header says (extension headers included). A super-frame's may be 0, as above.
     pub payload_len: u16,
     /// Present when there is a fragment header.
     pub fragment: Option<Fragment>,
@@ -167,4 +169,254 @@ pub struct IcmpHeader {
     pub kind: u8,
     /// Code.
     pub code: u8,
+}
+
+impl Headers {
+    /// Bytes from the frame's first to its L4 payload: all headers. For a super-frame the part every segment repeats.
+    /// Of ICMPv6 it counts the four bytes that all messages have, of ICMP eight.
+    #[inline]
+    #[must_use]
+    pub fn header_len(&self) -> usize {
+        let l4_len = match self.l4 {
+            L4::None => 0,
+            L4::Tcp(tcp) => usize::from(tcp.header_len),
+            L4::Udp(_) => udp::HEADER_LEN,
+            L4::Icmp4(_) => icmp::HEADER_LEN,
+            L4::Icmp6(_) => icmp::HEADER_LEN_MIN_V6,
+        };
+        usize::from(self.l4_offset) + l4_len
+    }
+
+    /// Where the L4 payload starts, counted from the frame's first byte; the same number as [`Self::header_len`].
+    #[inline]
+    #[must_use]
+    pub fn payload_offset(&self) -> usize {
+        self.header_len()
+    }
+
+    /// Bytes of the L3 packet, counted from `l3_offset`, in a frame of `frame_len` bytes: without the padding that
+    /// Ethernet may add, and for a super-frame without a length in its IP header the whole.
+    #[inline]
+    #[must_use]
+    pub fn packet_len(&self, frame_len: usize) -> usize {
+        let whole = frame_len.saturating_sub(usize::from(self.l3_offset));
+        match self.l3 {
+            L3::Other => whole,
+            L3::Arp(_) => arp::PACKET_LEN,
+            L3::V4(Ipv4 { total_len: 0, .. }) => whole,
+            L3::V4(v4) => usize::from(v4.total_len),
+            L3::V6(v6) if v6.payload_len == 0 && v6.protocol != ipv6::NO_NEXT_HEADER => whole,
+            L3::V6(v6) => ipv6::HEADER_LEN + usize::from(v6.payload_len),
+        }
+    }
+
+    /// Whether the packet is IPv6.
+    #[inline]
+    #[must_use]
+    pub fn is_v6(&self) -> bool {
+        matches!(self.l3, L3::V6(_))
+    }
+
+    /// Source address of an IP packet.
+    #[inline]
+    #[must_use]
+    pub fn src_ip(&self) -> Option<IpAddr> {
+        match self.l3 {
+            L3::V4(v4) => Some(v4.src.into()),
+            L3::V6(v6) => Some(v6.src.into()),
+            L3::Other | L3::Arp(_) => None,
+        }
+    }
+
+    /// Destination address of an IP packet.
+    #[inline]
+    #[must_use]
+    pub fn dst_ip(&self) -> Option<IpAddr> {
+        match self.l3 {
+            L3::V4(v4) => Some(v4.dst.into()),
+            L3::V6(v6) => Some(v6.dst.into()),
+            L3::Other | L3::Arp(_) => None,
+        }
+    }
+
+    /// Whether and where the packet is a fragment.
+    #[inline]
+    #[must_use]
+    pub fn fragment(&self) -> Option<Fragment> {
+        match self.l3 {
+            L3::V4(v4) => v4.fragment,
+            L3::V6(v6) => v6.fragment,
+            L3::Other | L3::Arp(_) => None,
+        }
+    }
+
+    /// Source and destination port of TCP or UDP.
+    #[inline]
+    #[must_use]
+    pub fn ports(&self) -> Option<(u16, u16)> {
+        match self.l4 {
+            L4::Tcp(tcp) => Some((tcp.src_port, tcp.dst_port)),
+            L4::Udp(udp) => Some((udp.src_port, udp.dst_port)),
+            L4::None | L4::Icmp4(_) | L4::Icmp6(_) => None,
+        }
+    }
+
+    /// A hash of the flow and its direction: addresses, protocol and ports, or the MACs when it is not IP. All
+    /// fragments of a packet have the same, since none counts its ports. Spreads load; it is no defence against
+    /// someone who looks for collisions.
+    #[inline]
+    #[must_use]
+    pub fn flow_hash(&self) -> u32 {
+        let (src_port, dst_port) = self.ports().unwrap_or_default();
+        let ports = u64::from(src_port) << 16 | u64::from(dst_port);
+        let transport = |protocol: u8| match self.fragment() {
+            None => u64::from(protocol) << 32 | ports,
+            // Not the protocol either: over IPv6 only the first fragment may show it.
+            Some(_) => 0,
+        };
+        let mixed = match self.l3 {
+            L3::V4(v4) => {
+                let addresses = u64::from(v4.src.to_bits()) << 32 | u64::from(v4.dst.to_bits());
+                mix(addresses, transport(v4.protocol))
+            }
+            L3::V6(v6) => {
+                let ((src_high, src_low), (dst_high, dst_low)) = (halves(v6.src), halves(v6.dst));
+                mix(mix(src_high, dst_high) ^ mix(src_low, dst_low), transport(v6.protocol))
+            }
+            L3::Other | L3::Arp(_) => mix(self.src.to_u64(), self.dst.to_u64()),
+        };
+        let [a, b, c, d, e, f, g, h] = mixed.to_le_bytes();
+        u32::from_le_bytes([a, b, c, d]) ^ u32::from_le_bytes([e, f, g, h])
+    }
+}
+
+/// Both halves of an address.
+#[inline]
+#[allow(clippy::cast_possible_truncation, reason = "the lower half is what is asked for")]
+fn halves(address: Ipv6Addr) -> (u64, u64) {
+    let bits = address.to_bits();
+    ((bits >> 64) as u64, bits as u64)
+}
+
+/// Multiplies to 128 bits and folds the halves (wyhash's step), so that each bit of both touches all of the result.
+#[inline]
+fn mix(a: u64, b: u64) -> u64 {
+    const A: u64 = 0x9e37_79b9_7f4a_7c15;
+    const B: u64 = 0xd6e8_feb8_6659_fd93;
+    let (low, high) = (a ^ A).carrying_mul(b ^ B, 0);
+    low ^ high
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    const V4: Ipv4 = Ipv4 {
+        src: Ipv4Addr::new(10, 244, 1, 2),
+        dst: Ipv4Addr::new(10, 244, 2, 3),
+        tos: 0,
+        ttl: 64,
+        protocol: 6,
+        header_len: 20,
+        total_len: 52,
+        dont_fragment: true,
+        fragment: None,
+    };
+    const V6: Ipv6 = Ipv6 {
+        src: Ipv6Addr::new(0xfd00, 0x244, 1, 0, 0, 0, 0, 2),
+        dst: Ipv6Addr::new(0xfd00, 0x244, 2, 0, 0, 0, 0, 3),
+        traffic_class: 0,
+        hop_limit: 64,
+        flow_label: 0,
+        protocol: 17,
+        extensions_len: 0,
+        payload_len: 20,
+        fragment: None,
+    };
+
+    fn headers(l3: L3, l4: L4) -> Headers {
+        Headers { ethertype: 0x0800, l3_offset: 14, l4_offset: 34, l3, l4, ..Headers::default() }
+    }
+
+    fn tcp(src_port: u16, dst_port: u16) -> L4 {
+        L4::Tcp(TcpHeader { src_port, dst_port, header_len: 32, flags: 0 })
+    }
+
+    #[test]
+    fn lengths_come_from_the_headers_and_not_from_the_padding() {
+        let udp = L4::Udp(UdpHeader { src_port: 1, dst_port: 2, len: 20 });
+        let icmp = IcmpHeader { kind: 8, code: 0 };
+        let v4 = |total_len| L3::V4(Ipv4 { total_len, ..V4 });
+        let v6 = |payload_len, protocol| L3::V6(Ipv6 { payload_len, protocol, ..V6 });
+        for (l3, l4, header_len, packet_len) in [
+            (L3::Other, L4::None, 34, 86),
+            (v4(52), tcp(1, 2), 66, 52),
+            (v4(0), tcp(1, 2), 66, 86),
+            (v4(48), udp, 42, 48),
+            (v4(60), L4::Icmp4(icmp), 42, 60),
+            (v6(20, 17), udp, 42, 60),
+            (v6(0, 17), udp, 42, 86),
+            (v6(0, 59), L4::None, 34, 40),
+            (v6(20, 58), L4::Icmp6(icmp), 38, 60),
+        ] {
+            let headers = headers(l3, l4);
+            assert_eq!((headers.header_len(), headers.packet_len(100)), (header_len, packet_len), "{headers:?}");
+            assert_eq!(headers.payload_offset(), header_len);
+        }
+        assert_eq!(headers(L3::Other, L4::None).packet_len(3), 0);
+    }
+
+    #[test]
+    fn addresses_and_ports_are_those_of_the_packet() {
+        let v6 = headers(L3::V6(V6), tcp(7, 8));
+        assert!(v6.is_v6() && v6.src_ip() == Some(V6.src.into()) && v6.dst_ip() == Some(V6.dst.into()));
+        assert_eq!(v6.ports(), Some((7, 8)));
+        let v4 = headers(L3::V4(V4), L4::None);
+        assert!(!v4.is_v6() && v4.src_ip() == Some(V4.src.into()) && v4.dst_ip() == Some(V4.dst.into()));
+        assert_eq!(v4.ports(), None);
+        assert_eq!(headers(L3::Other, L4::None).src_ip(), None);
+    }
+
+    #[test]
+    fn flows_spread_over_every_part_of_the_hash() {
+        for l3 in [L3::V4(V4), L3::V6(V6)] {
+            let hashes: Vec<u32> =
+                (0..4_096).map(|n| headers(l3, tcp(40_000 + n % 64, 80 + n / 64)).flow_hash()).collect();
+            for shift in [0, 8, 16, 24] {
+                let buckets: HashSet<u32> = hashes.iter().map(|hash| hash >> shift & 0xff).collect();
+                assert_eq!(buckets.len(), 256, "bits {shift} and up of {l3:?}");
+            }
+            assert_eq!(hashes.iter().collect::<HashSet<_>>().len(), hashes.len());
+        }
+    }
+
+    #[test]
+    fn every_part_of_a_flow_counts_and_so_does_its_direction() {
+        let base = headers(L3::V6(V6), tcp(1, 2)).flow_hash();
+        let others = [
+            headers(L3::V6(Ipv6 { src: V6.dst, dst: V6.src, ..V6 }), tcp(2, 1)),
+            headers(L3::V6(Ipv6 { src: Ipv6Addr::LOCALHOST, ..V6 }), tcp(1, 2)),
+            headers(L3::V6(Ipv6 { dst: Ipv6Addr::LOCALHOST, ..V6 }), tcp(1, 2)),
+            headers(L3::V6(Ipv6 { protocol: 6, ..V6 }), tcp(1, 2)),
+            headers(L3::V6(V6), tcp(1, 3)),
+            headers(L3::V6(V6), tcp(2, 2)),
+        ];
+        assert!(others.iter().all(|other| other.flow_hash() != base));
+        let frame = |src, dst| Headers {
+            src: Mac([2, 0, 0, 0, 0, src]),
+            dst: Mac([2, 0, 0, 0, 0, dst]),
+            ..headers(L3::Other, L4::None)
+        };
+        assert_ne!(frame(1, 2).flow_hash(), frame(2, 1).flow_hash());
+    }
+
+    #[test]
+    fn all_fragments_of_a_packet_have_one_hash() {
+        let piece =
+            |offset, protocol| L3::V6(Ipv6 { protocol, fragment: Some(Fragment { offset, more: true, id: 9 }), ..V6 });
+        let first = headers(piece(0, 17), tcp(1, 2)).flow_hash();
+        assert_eq!(first, headers(piece(1_448, 60), L4::None).flow_hash());
+    }
 }

@@ -2,7 +2,19 @@
 //!
 //! No I/O, no unsafe, no panic on any input. A view checks its lengths once, then its getters can not fail.
 
+pub mod arp;
 pub mod checksum;
+pub mod ethernet;
 mod headers;
+pub mod icmp;
+pub mod ipv4;
+pub mod ipv6;
+mod layout;
+mod parse;
+pub mod tcp;
+pub mod udp;
+pub mod vlan;
+pub mod vxlan;
 
 pub use headers::{Arp, Fragment, Headers, IcmpHeader, Ipv4, Ipv6, L3, L4, TcpHeader, UdpHeader, VlanTag};
+pub use parse::{parse, parse_into};
