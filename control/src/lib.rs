@@ -3,4 +3,16 @@
 //! A leaf crate: it knows nothing of the engine. Without features it is the model only.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "cli")]
+pub mod cli;
+#[cfg(feature = "client")]
+pub mod client;
+#[cfg(feature = "proto")]
+pub mod convert;
+#[cfg(feature = "file")]
+pub mod intent;
 pub mod model;
+#[cfg(feature = "proto")]
+mod proto;
+#[cfg(feature = "server")]
+pub mod service;

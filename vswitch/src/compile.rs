@@ -118,15 +118,6 @@ pub struct Compiled {
     pub pinned: Vec<PinnedMac>,
 }
 
-/// The MAC a port gets when none is stated: from its first address, else from its name.
-#[must_use]
-pub fn mac_of(port: &model::Port) -> Mac {
-    port.mac.unwrap_or_else(|| match port.addresses.first() {
-        Some(address) => Mac::of_ip(address.addr()),
-        None => Mac::of_name("port", port.name.as_str()),
-    })
-}
-
 /// The snapshot of a switch with nothing in it.
 #[must_use]
 pub fn empty(node: &NodeSpec) -> Snapshot {
@@ -283,7 +274,11 @@ impl Compiler {
             if !table.routed_vnis.contains(&vni) {
                 table.routed_vnis.push(vni);
             }
-            put(&mut table.entries, id.index(), VtepEntry { name: vtep.name.to_string(), port, endpoints, vni, path_mtu });
+            put(
+                &mut table.entries,
+                id.index(),
+                VtepEntry { name: vtep.name.to_string(), port, endpoints, vni, path_mtu },
+            );
         }
         for bridge in bridges(inputs) {
             if let (Some(vni), Some(&id)) = (bridge.vni, self.bridges.get(bridge.name.as_str())) {
@@ -321,12 +316,7 @@ impl Compiler {
         entries
     }
 
-    fn join_members(
-        &self,
-        inputs: &Inputs<'_>,
-        entries: &mut [Option<BridgeEntry>],
-        pinned: &mut Vec<PinnedMac>,
-    ) {
+    fn join_members(&self, inputs: &Inputs<'_>, entries: &mut [Option<BridgeEntry>], pinned: &mut Vec<PinnedMac>) {
         let mut join = |bridge: BridgeId, port: PortId, mac: Option<Mac>| {
             if let Some(Some(entry)) = entries.get_mut(bridge.index()) {
                 entry.members.push(port);
@@ -338,7 +328,7 @@ impl Compiler {
         }
         for port in ports(inputs) {
             if let Some((id, bridge)) = self.member(port) {
-                join(bridge, id, matches!(port.guard, Guard::On { .. }).then(|| mac_of(port)));
+                join(bridge, id, matches!(port.guard, Guard::On { .. }).then(|| port.mac_in_force()));
             }
         }
         for mac in macs(inputs) {
@@ -371,9 +361,7 @@ impl Compiler {
             caps: device.caps,
             guard: None,
         };
-        for (name, role, bridge) in
-            [(HOST_PORT, Role::Host, Some(POD_SEGMENT)), (UPLINK_PORT, Role::Uplink, None)]
-        {
+        for (name, role, bridge) in [(HOST_PORT, Role::Host, Some(POD_SEGMENT)), (UPLINK_PORT, Role::Uplink, None)] {
             if let (Some(id), Some(&device)) = (self.ports.get(name), inputs.devices.get(name)) {
                 put(&mut entries, id.index(), plain(name, role, bridge, device));
             }
@@ -416,7 +404,7 @@ impl Compiler {
         for port in ports(inputs) {
             let Some((id, POD_SEGMENT)) = self.member(port) else { continue };
             for address in &port.addresses {
-                add(IpNet::from(address.addr()), NextHop::Local { port: id, mac: mac_of(port) });
+                add(IpNet::from(address.addr()), NextHop::Local { port: id, mac: port.mac_in_force() });
             }
         }
         for route in routes(inputs) {

@@ -12,12 +12,11 @@ use arc_swap::ArcSwap;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use crate::compile::{Compiled, PinnedMac};
-use crate::id::PortId;
+use crate::id::{MonoNs, PortId};
 use crate::limits::{PORTS_MAX, WORKER_COMMANDS_MAX, WORKERS_MAX};
 use crate::port::{PortRx, PortTx};
 use crate::snapshot::Snapshot;
 use crate::stats::{Totals, WorkerStats};
-use crate::sys::clock::mono_now;
 use crate::worker::{Command, PollMode, Report, Shared, WorkerSetup, run, waker};
 
 /// How long a worker may take to answer before the switch calls it stuck.
@@ -169,10 +168,10 @@ impl Switch {
     ///
     /// # Errors
     /// [`SwitchError::Stuck`] when a worker does not take it up; it is published all the same.
-    pub fn publish(&mut self, compiled: Compiled) -> Result<u64, SwitchError> {
+    pub fn publish(&mut self, compiled: Compiled, now: MonoNs) -> Result<u64, SwitchError> {
         let generation = compiled.snapshot.generation;
         let old = self.snapshot();
-        self.pin(&compiled);
+        self.pin(&compiled, now);
         self.current.store(Arc::new(compiled.snapshot));
         let waited = self.wait_for(generation);
         self.retire(&old);
@@ -180,8 +179,7 @@ impl Switch {
     }
 
     /// Brings the bridges' static MACs in line before the snapshot is seen.
-    fn pin(&mut self, compiled: &Compiled) {
-        let now_s = mono_now().seconds();
+    fn pin(&mut self, compiled: &Compiled, now: MonoNs) {
         let table = |pinned: &PinnedMac| compiled.snapshot.bridge(pinned.bridge).map(|bridge| &bridge.macs);
         for gone in self.pinned.iter().filter(|old| compiled.pinned.binary_search(old).is_err()) {
             if let Some(macs) = table(gone) {
@@ -190,7 +188,7 @@ impl Switch {
         }
         for pinned in &compiled.pinned {
             if let Some(macs) = table(pinned) {
-                macs.insert_static(pinned.mac, pinned.port, now_s);
+                macs.insert_static(pinned.mac, pinned.port, now.seconds());
             }
         }
         self.pinned.clone_from(&compiled.pinned);

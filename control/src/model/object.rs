@@ -42,6 +42,12 @@ impl Owner {
             Self::Kernel => "kernel",
         }
     }
+
+    /// Whether the owner states its objects through the API; the others are the daemon's own sources.
+    #[must_use]
+    pub fn may_use_api(self) -> bool {
+        !matches!(self, Self::File | Self::Kernel)
+    }
 }
 
 /// The device behind a port.
@@ -230,6 +236,17 @@ impl fmt::Display for Via {
             Self::Host => f.write_str("host"),
             Self::Blackhole => f.write_str("blackhole"),
         }
+    }
+}
+
+impl Port {
+    /// The MAC it has: the one stated, else the one that follows from its first address or its name.
+    #[must_use]
+    pub fn mac_in_force(&self) -> Mac {
+        self.mac.unwrap_or_else(|| match self.addresses.first() {
+            Some(first) => Mac::of_ip(first.addr()),
+            None => Mac::of_name("port", self.name.as_str()),
+        })
     }
 }
 

@@ -121,10 +121,8 @@ impl Walk<'_> {
         forward(self.snapshot, &mut self.state, self.now, &mut batch, &mut recorder);
         let steps = recorder.steps.into_iter();
         self.steps.extend(steps.map(|step| Step { stage: step.stage.to_string(), text: step.text }));
-        let (verdict, egress) = batch
-            .items()
-            .first()
-            .map_or((Verdict::Drop(DropReason::UnknownPort), String::new()), |item| {
+        let (verdict, egress) =
+            batch.items().first().map_or((Verdict::Drop(DropReason::UnknownPort), String::new()), |item| {
                 (item.verdict, describe(self.snapshot, item))
             });
         (verdict, egress, batch)
@@ -143,11 +141,12 @@ impl Walk<'_> {
         match (verdict, batch.items().first()) {
             (Verdict::Reply, Some(item)) => {
                 let answer = crate::wire::parse(item.frame.bytes(), &item.frame.offload);
-                answer.map(|headers| match headers.l3 {
-                    L3::Arp(packet) => packet.sender_mac,
-                    _ => headers.src,
-                })
-                .map_err(Verdict::Drop)
+                answer
+                    .map(|headers| match headers.l3 {
+                        L3::Arp(packet) => packet.sender_mac,
+                        _ => headers.src,
+                    })
+                    .map_err(Verdict::Drop)
             }
             _ => Err(verdict),
         }

@@ -14,7 +14,6 @@ use std::sync::Arc;
 
 use podwire_control::model::{Key, Object, Owner};
 
-pub use check::own_mac;
 pub use effective::{Effective, Shadowed};
 
 /// The node's pod segment, which is always there and which no bridge object can be named after.

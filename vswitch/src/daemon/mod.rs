@@ -1,8 +1,16 @@
-//! What surrounds the engine on a node: configuration, the owners' intent, the store and the events.
+//! What surrounds the engine on a node: configuration, the owners' intent, the store, devices, and the control API.
 //!
 //! Nothing here touches a frame. The engine is driven through its snapshots and commands only.
 
+mod announce;
+pub mod backend;
 pub mod config;
+pub mod controller;
+pub mod devices;
 pub mod events;
+pub mod explain;
 pub mod ledger;
+mod run;
 pub mod store;
+
+pub use run::main;

@@ -3,7 +3,6 @@
 //! The frame starts at the VXLAN header here; the outer headers are the uplink port's affair.
 
 use crate::frame::{Checksum, Gso, GsoKind, Item, Outer};
-use crate::id::VtepId;
 use crate::outcome::DropReason;
 use crate::snapshot::{Role, VtepEntry};
 use crate::stats::Event;
@@ -101,7 +100,6 @@ impl<P: Probe> Pass<'_, P> {
             self.state.stats().count(event, 1);
         }
     }
-
 }
 
 /// The pseudo-header sum of a whole TCP or UDP packet, and where its checksum field lies behind the L4 offset.

@@ -66,13 +66,7 @@ impl Problem {
 
 impl<P: Probe> Pass<'_, P> {
     /// Drops the packet for `reason` and, where the rules allow, tells its sender why.
-    pub(super) fn refuse(
-        &mut self,
-        item: &mut Item,
-        origin: Origin,
-        reason: DropReason,
-        problem: Problem,
-    ) -> Decision {
+    pub(super) fn refuse(&mut self, item: &mut Item, origin: Origin, reason: DropReason, problem: Problem) -> Decision {
         let dropped = Decision::drop(reason);
         if !may_be_answered(item) {
             self.probe.note(Stage::Icmp, || "no ICMP error: the packet is one that must not be answered".into());
@@ -150,12 +144,8 @@ fn may_be_answered(item: &Item) -> bool {
         !src.is_unspecified() && !src.is_multicast() && !src.is_loopback() && src != IpAddr::V4(Ipv4Addr::BROADCAST)
     });
     let quiet = match (item.headers.l3, item.headers.l4) {
-        (L3::V4(ip), l4) => {
-            fragment_behind(ip.fragment) || matches!(l4, L4::Icmp4(header) if is_v4_error(header.kind))
-        }
-        (L3::V6(ip), l4) => {
-            fragment_behind(ip.fragment) || matches!(l4, L4::Icmp6(header) if is_v6_error(header.kind))
-        }
+        (L3::V4(ip), l4) => fragment_behind(ip.fragment) || matches!(l4, L4::Icmp4(header) if is_v4_error(header.kind)),
+        (L3::V6(ip), l4) => fragment_behind(ip.fragment) || matches!(l4, L4::Icmp6(header) if is_v6_error(header.kind)),
         _ => true,
     };
     one_host && !quiet && item.headers.src.is_station()
@@ -163,7 +153,13 @@ fn may_be_answered(item: &Item) -> bool {
 
 /// Moves the offending packet back to make room for `header_len` bytes of new headers, and cuts it so that the
 /// error is at most `packet_len_max` bytes of L3. Returns the frame's new length.
-fn quote(frame: &mut Frame, l3_offset: usize, header_len: usize, packet_len: usize, packet_len_max: usize) -> Option<usize> {
+fn quote(
+    frame: &mut Frame,
+    l3_offset: usize,
+    header_len: usize,
+    packet_len: usize,
+    packet_len_max: usize,
+) -> Option<usize> {
     let quoted = packet_len.min(packet_len_max.checked_sub(header_len)?);
     let end = l3_offset + header_len + quoted;
     let space = frame.space_mut();

@@ -26,13 +26,7 @@ use crate::outcome::{DropReason, PuntReason, Verdict};
 use crate::snapshot::{Role, Snapshot};
 
 /// Decides every frame of the batch.
-pub fn forward<P: Probe>(
-    snapshot: &Snapshot,
-    state: &mut WorkerState,
-    now: MonoNs,
-    batch: &mut Batch,
-    probe: &mut P,
-) {
+pub fn forward<P: Probe>(snapshot: &Snapshot, state: &mut WorkerState, now: MonoNs, batch: &mut Batch, probe: &mut P) {
     let mut pass = Pass { snapshot, state, now, probe };
     for item in batch.items_mut() {
         let decision = pass.ingress(item);

@@ -63,8 +63,7 @@ impl<P: Probe> Pass<'_, P> {
         self.probe.note(Stage::Resolve, || format!("ND: {target} is at {mac}"));
 
         let probing = ip.src == Ipv6Addr::UNSPECIFIED;
-        let (to_ip, to_mac) =
-            if probing { (ALL_NODES, Mac([0x33, 0x33, 0, 0, 0, 1])) } else { (ip.src, asker) };
+        let (to_ip, to_mac) = if probing { (ALL_NODES, Mac([0x33, 0x33, 0, 0, 0, 1])) } else { (ip.src, asker) };
         let is_router = self.snapshot.node.v6.is_some_and(|gateway| gateway.address == target);
         let l3_offset = usize::from(item.headers.l3_offset);
         let l4_start = l3_offset + ipv6::HEADER_LEN;
@@ -97,7 +96,8 @@ impl<P: Probe> Pass<'_, P> {
     /// ARP that is no question but addressed to the gateway's MAC is the host's.
     fn for_the_host(&mut self, item: &Item, origin: Origin) -> Option<Decision> {
         let host = self.snapshot.node.host.filter(|&host| host != origin.port)?;
-        (item.headers.dst == self.snapshot.node.gateway_mac).then(|| Decision::punt(PuntReason::Gateway, host, u16::MAX))
+        (item.headers.dst == self.snapshot.node.gateway_mac)
+            .then(|| Decision::punt(PuntReason::Gateway, host, u16::MAX))
     }
 
     /// Whose address this is, as far as the asker may know it. Nobody answers a station about itself.
@@ -123,4 +123,3 @@ impl<P: Probe> Pass<'_, P> {
         }
     }
 }
-

@@ -61,6 +61,12 @@ pub mod v6 {
     pub const ECHO_REQUEST: u8 = 128;
     /// Echo reply.
     pub const ECHO_REPLY: u8 = 129;
+    /// MLD: a group has a listener (RFC 2710).
+    pub const MLD_REPORT: u8 = 131;
+    /// MLD: a listener left (RFC 2710).
+    pub const MLD_DONE: u8 = 132;
+    /// MLD version 2: what a listener listens to (RFC 3810).
+    pub const MLD2_REPORT: u8 = 143;
     /// Router solicitation.
     pub const ROUTER_SOLICITATION: u8 = 133;
     /// Router advertisement.
@@ -129,6 +135,14 @@ pub fn write_header(buf: &mut [u8], header: IcmpHeader, rest: [u8; 4]) -> Option
     put::<{ field::KIND }, _, _>(bytes, [header.kind, header.code, 0, 0]);
     put::<{ field::REST }, _, _>(bytes, rest);
     Some(HEADER_LEN)
+}
+
+/// Replaces the type of a message of either version; the checksum is wrong until it is filled again. False when the
+/// message is empty.
+pub fn set_kind(message: &mut [u8], kind: u8) -> bool {
+    let Some(first) = message.first_mut() else { return false };
+    *first = kind;
+    true
 }
 
 /// Computes the checksum of a whole ICMP message. False, changing nothing, when it is shorter than a header.

@@ -247,6 +247,19 @@ pub fn write_header(buf: &mut [u8], fields: &Ipv4Fields) -> Option<usize> {
     Some(HEADER_LEN_MIN)
 }
 
+/// Makes the packet's header that of its answer: source and destination change places, the TTL is fresh, and the
+/// checksum follows. False, changing nothing, when the header is short.
+pub fn turn_around(packet: &mut [u8]) -> bool {
+    let Some(header) = packet.first_chunk_mut::<HEADER_LEN_MIN>() else { return false };
+    let (src, dst) = (get::<{ field::SRC }, 4, _>(header), get::<{ field::DST }, 4, _>(header));
+    // The sum does not depend on the order of the words, so swapping them leaves the checksum as it is.
+    put::<{ field::SRC }, _, _>(header, dst);
+    put::<{ field::DST }, _, _>(header, src);
+    let [_, protocol] = get::<{ field::TTL }, 2, _>(header);
+    put_word::<{ field::TTL }>(header, [TTL_DEFAULT, protocol]);
+    true
+}
+
 #[cfg(test)]
 mod tests {
     use etherparse::Ipv4HeaderSlice;

@@ -9,6 +9,8 @@ use crate::limits::IPV6_EXTENSIONS_MAX;
 
 /// Bytes of the header, without extension headers.
 pub const HEADER_LEN: usize = 40;
+/// Hop limit of packets the switch originates.
+pub const HOP_LIMIT_DEFAULT: u8 = 64;
 /// Next header: hop-by-hop options.
 pub const HOP_BY_HOP: u8 = 0;
 /// Next header: routing.
@@ -212,6 +214,17 @@ pub fn write_header(buf: &mut [u8], fields: &Ipv6Fields) -> Option<usize> {
     put::<{ field::SRC }, _, _>(header, fields.src.octets());
     put::<{ field::DST }, _, _>(header, fields.dst.octets());
     Some(HEADER_LEN)
+}
+
+/// Makes the packet's header that of its answer: the addresses change places, the hop limit is fresh. False,
+/// changing nothing, when the header is short.
+pub fn turn_around(packet: &mut [u8]) -> bool {
+    let Some(header) = packet.first_chunk_mut::<HEADER_LEN>() else { return false };
+    let (src, dst) = (get::<{ field::SRC }, 16, _>(header), get::<{ field::DST }, 16, _>(header));
+    put::<{ field::SRC }, _, _>(header, dst);
+    put::<{ field::DST }, _, _>(header, src);
+    put::<{ field::HOP_LIMIT }, _, _>(header, [HOP_LIMIT_DEFAULT]);
+    true
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use super::transmit::Transmitter;
 use crate::frame::{Batch, Frame, FramePool};
 use crate::id::{MonoNs, PortId};
 use crate::limits::{BATCH_FRAMES, PORTS_MAX};
@@ -11,7 +12,6 @@ use crate::pipeline::{NoProbe, WorkerState, forward};
 use crate::port::{PortRx, PortTx, RxStatus};
 use crate::snapshot::Snapshot;
 use crate::stats::{PacketCount, WorkerStats};
-use super::transmit::Transmitter;
 
 /// Frame bytes one turn of one port may bring in: a few super-frames, so that they are sent while in cache.
 const TURN_BYTES: usize = 256 * 1024;

@@ -164,10 +164,8 @@ impl Worker {
 
     /// Pins the thread; called again in the tick, since a static CPU manager may move threads.
     fn pin(&self) {
-        let pinned = self
-            .setup
-            .cpu
-            .filter(|&cpu| affinity::is_pinned_to(cpu) || affinity::pin_current_thread(cpu).is_ok());
+        let pinned =
+            self.setup.cpu.filter(|&cpu| affinity::is_pinned_to(cpu) || affinity::pin_current_thread(cpu).is_ok());
         self.setup.shared.cpu.store(pinned.map_or(u64::MAX, |cpu| cpu as u64), Ordering::Relaxed);
     }
 
@@ -196,6 +194,10 @@ impl Worker {
         self.ready.extend_from_slice(&self.unpollable);
         let mut frames = 0;
         while let Some(port) = self.ready.pop() {
+            if snapshot.port(port).is_none() {
+                // Attached, but not published yet: its frames wait in the device.
+                continue;
+            }
             let turn = self.engine.turn(&snapshot, now, port);
             frames += turn.frames;
             if turn.status == RxStatus::Closed {
@@ -256,7 +258,8 @@ impl Worker {
         self.forget(port);
         let token = u64::from(port.0);
         // A half without a descriptor, or with one that epoll refuses, is visited every pass: slower, but not deaf.
-        let pollable = |half: &Box<dyn PortRx>| half.poll_fd().is_some_and(|fd| self.setup.epoll.add(fd, token).is_ok());
+        let pollable =
+            |half: &Box<dyn PortRx>| half.poll_fd().is_some_and(|fd| self.setup.epoll.add(fd, token).is_ok());
         if !rx.iter().all(pollable) {
             self.unpollable.push(port);
         }
@@ -281,6 +284,6 @@ impl Worker {
 pub fn waker() -> std::io::Result<(Epoll, Waker)> {
     let epoll = Epoll::new()?;
     let waker = Waker::new()?;
-    epoll.add(waker.as_fd(), WAKER_TOKEN)?;
+    epoll.add(&waker, WAKER_TOKEN)?;
     Ok((epoll, waker))
 }

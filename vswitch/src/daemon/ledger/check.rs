@@ -48,16 +48,6 @@ impl Fault {
     }
 }
 
-/// The MAC a port has: the one stated, else the one that follows from its first address or its name.
-#[must_use]
-pub fn own_mac(port: &Port) -> Mac {
-    let derived = || match port.addresses.first() {
-        Some(first) => Mac::of_ip(first.addr()),
-        None => Mac::of_name("port", port.name.as_str()),
-    };
-    port.mac.unwrap_or_else(derived)
-}
-
 /// All that does not fit in a view.
 pub(super) fn faults(view: &Effective<'_>) -> Vec<Fault> {
     let mut faults = Vec::new();
@@ -143,7 +133,7 @@ impl<'a> Claims<'a> {
         for address in &port.addresses {
             self.claim(Claim::Address(bridge, address.addr()), &key, || format!("the address {}", address.addr()));
         }
-        let mac = own_mac(port);
+        let mac = port.mac_in_force();
         self.claim(Claim::Mac(bridge, mac), &key, || format!("the MAC {mac}"));
         self.claim(Claim::Interface(&port.netns, &port.ifname), &key, || {
             format!("the interface {} in {}", port.ifname, port.netns.display())

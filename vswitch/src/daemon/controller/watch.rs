@@ -1,0 +1,122 @@
+//! What happens by itself: namespaces that vanish, devices that close, MACs that age, path MTUs that expire.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+
+use podwire_control::model::EventKind;
+
+use super::{Controller, find_port, finish};
+use crate::id::{MonoNs, PortId};
+use crate::sys::clock::mono_now;
+use crate::worker::Report;
+
+/// How often [`Controller::tick`] is to be called, in milliseconds: vanished namespaces are noticed within that.
+pub const TICK_MS: u64 = 500;
+/// A lowered path MTU is tried again after this long (RFC 1191, section 6.3: ten minutes).
+const PATH_MTU_SECONDS: u64 = 600;
+/// How often aged MACs are swept out.
+const SWEEP_SECONDS: u64 = 10;
+
+/// What the last tick saw.
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    swept: MonoNs,
+    /// Path MTUs that were lowered: name, value, when.
+    path_mtus: HashMap<String, (u16, MonoNs)>,
+    mac_moves: HashMap<String, u64>,
+    segmentation_refused: bool,
+}
+
+impl Controller {
+    /// Looks after what changes by itself. Cheap when nothing did.
+    pub fn tick(&mut self) {
+        let now = mono_now();
+        self.close_vanished();
+        self.watch_path_mtus(now);
+        self.watch_macs(now);
+        self.watch_offloads();
+    }
+
+    fn close_vanished(&mut self) {
+        let reported: Vec<PortId> = self.switch.reports().map(|Report::Closed(port)| port).collect();
+        let snapshot = self.switch.snapshot();
+        let device_gone = reported.into_iter().filter_map(|id| Some(snapshot.port(id)?.name.clone()));
+        let mut gone: Vec<(String, &str)> = device_gone.map(|name| (name, "its device is gone")).collect();
+        gone.extend(self.devices.vanished().into_iter().map(|name| (name, "its network namespace is gone")));
+        gone.retain(|(name, _)| self.devices.is_open(name));
+        gone.sort();
+        gone.dedup_by(|one, other| one.0 == other.0);
+        if gone.is_empty() {
+            return;
+        }
+        let ids: Vec<PortId> = gone.iter().filter_map(|(name, _)| find_port(&snapshot, name)).collect();
+        let closing = gone.iter().map(|(name, _)| self.devices.close(name)).collect();
+        let compiled = self.compile(&self.ledger);
+        if let Err(error) = self.publish(compiled, Vec::new()) {
+            tracing::error!(%error, "closing ports");
+        }
+        for id in ids {
+            self.detach(id);
+        }
+        finish(closing);
+        for (name, reason) in gone {
+            tracing::info!(port = name, reason, "port closed");
+            let text = format!("{reason}; delete the port, or add it again once the namespace is back");
+            self.events.publish(EventKind::PortClosed, format!("port {name}"), &text);
+            self.closed.insert(name, text);
+        }
+    }
+
+    fn watch_path_mtus(&mut self, now: MonoNs) {
+        let snapshot = self.switch.snapshot();
+        for vtep in snapshot.vteps.entries.iter().flatten() {
+            let mtu = vtep.path_mtu.load(Ordering::Relaxed);
+            if mtu == u16::MAX {
+                self.watch.path_mtus.remove(&vtep.name);
+                continue;
+            }
+            let known = self.watch.path_mtus.get(&vtep.name).copied();
+            match known {
+                Some((before, since)) if before == mtu => {
+                    if now.since(since) > PATH_MTU_SECONDS * 1_000_000_000 {
+                        vtep.path_mtu.store(u16::MAX, Ordering::Relaxed);
+                    }
+                }
+                _ => {
+                    self.watch.path_mtus.insert(vtep.name.clone(), (mtu, now));
+                    let text = format!("the underlay carries {mtu} bytes to it; senders are told");
+                    self.events.publish(EventKind::PathMtuLowered, format!("vtep {}", vtep.name), text);
+                }
+            }
+        }
+    }
+
+    fn watch_macs(&mut self, now: MonoNs) {
+        let sweep = now.since(self.watch.swept) > SWEEP_SECONDS * 1_000_000_000;
+        if sweep {
+            self.watch.swept = now;
+        }
+        let snapshot = self.switch.snapshot();
+        for bridge in snapshot.bridges.iter().flatten() {
+            if sweep {
+                bridge.macs.sweep(now.seconds());
+            }
+            let moves = bridge.macs.moves();
+            let before = self.watch.mac_moves.insert(bridge.name.clone(), moves).unwrap_or(0);
+            if moves > before {
+                let text = format!("{} learned MACs moved to another port", moves - before);
+                self.events.publish(EventKind::MacMoved, format!("bridge {}", bridge.name), text);
+            }
+        }
+    }
+
+    fn watch_offloads(&mut self) {
+        let refused = self.devices.uplink().is_some_and(|status| status.segmentation_refused() > 0);
+        if refused && !self.watch.segmentation_refused {
+            self.watch.segmentation_refused = true;
+            let text = "the underlay refused UDP_SEGMENT; it was switched off and packets are sent one by one";
+            tracing::warn!("uplink: {text}");
+            self.events.publish(EventKind::OffloadDisabled, "udp_segment", text);
+        }
+    }
+}

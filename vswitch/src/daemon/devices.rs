@@ -1,0 +1,242 @@
+//! The devices behind the ports: opened as the objects say, watched, and taken away again.
+//!
+//! Knows how a pod's TAP, the host's TAP and the uplink are to be made; not what is forwarded between them.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use podwire_control::model::{self, Mac};
+
+use super::config::{Config, Uplink, UplinkMtu};
+use crate::compile::{Device, HOST_PORT, NodeSpec, UPLINK_PORT};
+use crate::port::tap::{TapPort, TapPortError, TapRoute, TapSpec};
+use crate::port::udp::{UdpSpec, UdpStatus, UdpUplink};
+use crate::port::{PortCaps, PortRx, PortTx};
+use crate::switch::{PortHalves, RxHalves};
+use crate::sys::netlink::{Netlink, NetlinkError};
+use crate::sys::netns::{NetnsId, identity_of};
+use crate::sys::tap::TapOffloads;
+use crate::sys::udp::UdpError;
+
+/// MTU of the underlay when there is none to ask: Ethernet's.
+const DEFAULT_UNDERLAY_MTU: u16 = 1_500;
+
+/// A device can not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceError {
+    /// A TAP.
+    #[error(transparent)]
+    Tap(#[from] TapPortError),
+    /// The uplink's sockets.
+    #[error("uplink: {0}")]
+    Udp(#[from] UdpError),
+    /// The kernel does not say which interface bears the uplink's address.
+    #[error("uplink: {0}")]
+    Netlink(#[from] NetlinkError),
+    /// No interface bears it.
+    #[error("no interface has the uplink's address {0}; give the node that address, or correct uplink.address")]
+    NoSuchAddress(IpAddr),
+}
+
+/// One open TAP.
+#[derive(Debug)]
+struct OpenTap {
+    tap: TapPort,
+    device: Device,
+    /// Where the namespace was when the TAP was opened; none for the host's.
+    netns: Option<(PathBuf, NetnsId)>,
+}
+
+/// All open devices.
+#[derive(Debug)]
+pub struct Devices {
+    workers: usize,
+    taps: HashMap<String, OpenTap>,
+    uplink: Option<Arc<UdpStatus>>,
+    /// What the compiler is told: name to MAC, MTU and caps.
+    table: HashMap<String, Device>,
+}
+
+impl Devices {
+    /// None open yet; each will have halves for this many workers.
+    #[must_use]
+    pub fn new(workers: usize) -> Self {
+        Self { workers, taps: HashMap::new(), uplink: None, table: HashMap::new() }
+    }
+
+    /// What the compiler is told.
+    #[must_use]
+    pub fn table(&self) -> &HashMap<String, Device> {
+        &self.table
+    }
+
+    /// Whether the port's device is open.
+    #[must_use]
+    pub fn is_open(&self, name: &str) -> bool {
+        self.table.contains_key(name)
+    }
+
+    /// What the kernel granted a TAP.
+    #[must_use]
+    pub fn offloads(&self, name: &str) -> Option<TapOffloads> {
+        self.taps.get(name).map(|open| open.tap.offloads())
+    }
+
+    /// How the uplink fares.
+    #[must_use]
+    pub fn uplink(&self) -> Option<&UdpStatus> {
+        self.uplink.as_deref()
+    }
+
+    /// Opens a pod's TAP, or attaches to the one that is left from before.
+    ///
+    /// # Errors
+    /// [`DeviceError`]; nothing is left behind then.
+    pub fn open_pod(&mut self, port: &model::Port, node: &NodeSpec, mtu: u16) -> Result<PortHalves, DeviceError> {
+        let mac = port.mac_in_force();
+        let mut spec = TapSpec::new(Some(port.netns.clone()), &port.ifname, mac, port.mtu.unwrap_or(mtu));
+        spec.addresses.clone_from(&port.addresses);
+        let on_segment = port.bridge.is_none();
+        let has_family = |gateway: &IpAddr| port.addresses.iter().any(|own| own.addr().is_ipv4() == gateway.is_ipv4());
+        spec.gateways = node.gateways().filter(|gateway| on_segment && has_family(gateway)).collect();
+        self.open_tap(port.name.as_str(), &spec)
+    }
+
+    /// Opens the host's TAP in this process's own namespace, with the routes to the cluster.
+    ///
+    /// # Errors
+    /// [`DeviceError`]; nothing is left behind then.
+    pub fn open_host(&mut self, interface: &str, node: &NodeSpec, mtu: u16) -> Result<PortHalves, DeviceError> {
+        let mut spec = TapSpec::new(None, interface, node.gateway_mac(), mtu);
+        spec.addresses = node.gateways().map(IpNet::from).collect();
+        spec.routes = host_routes(node);
+        self.open_tap(HOST_PORT, &spec)
+    }
+
+    /// Brings the host's routes in line with changed cluster CIDRs.
+    ///
+    /// # Errors
+    /// [`DeviceError`] when the kernel refuses one.
+    pub fn sync_host_routes(&self, node: &NodeSpec) -> Result<(), DeviceError> {
+        match self.taps.get(HOST_PORT) {
+            Some(host) => Ok(host.tap.sync_routes(&host_routes(node))?),
+            None => Ok(()),
+        }
+    }
+
+    /// Changes the MTU of every TAP that did not ask for one of its own.
+    ///
+    /// # Errors
+    /// The first [`DeviceError`]; the other TAPs are changed all the same.
+    pub fn set_mtu(&mut self, own: impl Fn(&str) -> bool, mtu: u16) -> Result<(), DeviceError> {
+        let mut first_error = Ok(());
+        for (name, open) in self.taps.iter_mut().filter(|(name, _)| !own(name)) {
+            match open.tap.set_mtu(mtu) {
+                Ok(()) => {
+                    open.device.mtu = mtu;
+                    self.table.insert(name.clone(), open.device);
+                }
+                Err(error) if first_error.is_ok() => first_error = Err(error.into()),
+                Err(_) => {}
+            }
+        }
+        first_error
+    }
+
+    fn open_tap(&mut self, name: &str, spec: &TapSpec) -> Result<PortHalves, DeviceError> {
+        let tap = TapPort::open(spec, 1)?;
+        let device = Device { mac: spec.mac, mtu: spec.mtu, caps: tap.caps() };
+        let netns = spec.netns.clone().zip(tap.netns_id());
+        let tx = (0..self.workers).map(|worker| -> Box<dyn PortTx> { Box::new(tap.tx(worker)) }).collect();
+        let halves = PortHalves { rx: RxHalves::One(Box::new(tap.rx(0))), tx };
+        self.taps.insert(name.to_owned(), OpenTap { tap, device, netns });
+        self.table.insert(name.to_owned(), device);
+        Ok(halves)
+    }
+
+    /// Opens the uplink's sockets.
+    ///
+    /// # Errors
+    /// [`DeviceError`] when an address can not be bound.
+    pub fn open_uplink(&mut self, uplink: &Uplink, port: u16, mtu: u16) -> Result<PortHalves, DeviceError> {
+        let addresses = uplink.addresses().collect();
+        let spec = UdpSpec { addresses, port, workers: self.workers, segmentation: true };
+        let open = UdpUplink::open(&spec)?;
+        self.uplink = Some(open.status);
+        self.table.insert(UPLINK_PORT.to_owned(), Device { mac: Mac::ZERO, mtu, caps: PortCaps::NONE });
+        let mut rx = Vec::new();
+        let mut tx: Vec<Box<dyn PortTx>> = Vec::new();
+        for halves in open.workers {
+            rx.push(halves.rx.into_iter().map(|half| -> Box<dyn PortRx> { Box::new(half) }).collect());
+            tx.push(Box::new(halves.tx));
+        }
+        Ok(PortHalves { rx: RxHalves::PerWorker(rx), tx })
+    }
+
+    /// Takes a port's device out of the table; [`Closing::finish`] ends it, once no worker has its halves any more.
+    #[must_use]
+    pub fn close(&mut self, name: &str) -> Closing {
+        self.table.remove(name);
+        Closing { tap: self.taps.remove(name).map(|open| open.tap) }
+    }
+
+    /// Ports whose namespace path is gone or leads to another namespace now.
+    #[must_use]
+    pub fn vanished(&self) -> Vec<String> {
+        let gone = |open: &OpenTap| open.netns.as_ref().is_some_and(|(path, id)| identity_of(path) != Some(*id));
+        self.taps.iter().filter(|(_, open)| gone(open)).map(|(name, _)| name.clone()).collect()
+    }
+}
+
+/// A device on its way out.
+#[derive(Debug)]
+pub struct Closing {
+    tap: Option<TapPort>,
+}
+
+impl Closing {
+    /// Removes the interface. One that is gone already is fine.
+    ///
+    /// # Errors
+    /// [`DeviceError`] when the kernel refuses.
+    pub fn finish(self) -> Result<(), DeviceError> {
+        match self.tap {
+            Some(tap) => Ok(tap.remove()?),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What the node routes through the switch: the cluster, or at least its own pods; its source is the gateway.
+fn host_routes(node: &NodeSpec) -> Vec<TapRoute> {
+    let own = node.pod_cidrs.iter().filter(|pods| !node.cluster_cidrs.iter().any(|all| all.contains(*pods)));
+    let prefixes = node.cluster_cidrs.iter().chain(own);
+    prefixes
+        .map(|&prefix| TapRoute {
+            prefix,
+            prefsrc: node.gateways().find(|gateway| gateway.is_ipv4() == prefix.addr().is_ipv4()),
+        })
+        .collect()
+}
+
+/// The underlay's MTU: as configured, or that of the interface that bears the uplink's address, the smaller of the two
+/// where there are two.
+///
+/// # Errors
+/// [`DeviceError`] when no interface bears an address.
+pub fn underlay_mtu(config: &Config) -> Result<u16, DeviceError> {
+    let Some(uplink) = &config.uplink else { return Ok(DEFAULT_UNDERLAY_MTU) };
+    if let UplinkMtu::Bytes(mtu) = uplink.mtu {
+        return Ok(mtu);
+    }
+    let mut netlink = Netlink::open()?;
+    let mut smallest = u16::MAX;
+    for address in uplink.addresses() {
+        let link = netlink.link_of_address(address)?.ok_or(DeviceError::NoSuchAddress(address))?;
+        smallest = smallest.min(u16::try_from(link.mtu).unwrap_or(u16::MAX));
+    }
+    Ok(smallest)
+}

@@ -1,0 +1,118 @@
+//! The process: command line, signals, the control service, and the clock that ticks the controller.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use podwire_control::service;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::backend::Daemon;
+use super::config::{Config, DEFAULT_PATH};
+use super::controller::{Controller, TICK_MS};
+use super::events::EventBus;
+use crate::sys::clock::unix_ms;
+
+/// podwire's node daemon: a userspace virtual switch for the pods of this node.
+#[derive(Parser, Debug)]
+#[command(name = "podwired", version, about)]
+struct Args {
+    /// Configuration file.
+    #[arg(long, global = true, value_name = "FILE", default_value = DEFAULT_PATH)]
+    config: PathBuf,
+    #[command(subcommand)]
+    command: Option<Verb>,
+}
+
+#[derive(Subcommand, Debug)]
+enum Verb {
+    /// Checks the configuration and exits.
+    Check,
+}
+
+/// Runs the daemon until SIGTERM or SIGINT.
+#[must_use]
+pub fn main() -> ExitCode {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("PODWIRE_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let args = Args::parse();
+    let done = match args.command {
+        Some(Verb::Check) => check(&args.config),
+        None => serve(args.config),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[allow(clippy::print_stdout, reason = "the answer of `podwired check`")]
+fn check(path: &std::path::Path) -> anyhow::Result<()> {
+    Config::load(path)?;
+    println!("{} is fine", path.display());
+    Ok(())
+}
+
+fn serve(path: PathBuf) -> anyhow::Result<()> {
+    let config = Config::load(&path)?;
+    let socket = config.control.socket.clone();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
+    runtime.block_on(async {
+        let listener = service::bind(&socket)?;
+        let events = EventBus::new(unix_ms);
+        let controller = Controller::start(config, events.clone())?;
+        let daemon = Daemon::new(controller, events);
+        tracing::info!(socket = %socket.display(), "podwired is ready");
+        let stop = run_until_stopped(daemon.clone(), path);
+        service::serve(listener, Arc::new(daemon), stop).await?;
+        tracing::info!("podwired stops; pods keep their interfaces");
+        let _ = std::fs::remove_file(&socket);
+        Ok(())
+    })
+}
+
+/// Ticks the controller and reloads on SIGHUP, until SIGTERM or SIGINT.
+async fn run_until_stopped(daemon: Daemon, path: PathBuf) {
+    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()));
+    let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = signals else {
+        tracing::error!("signals can not be handled; podwired stops");
+        return;
+    };
+    let mut tick = tokio::time::interval(Duration::from_millis(TICK_MS));
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return,
+            _ = interrupt.recv() => return,
+            _ = hangup.recv() => on_control_thread(&daemon, { let path = path.clone(); move |daemon| reload(daemon, &path) }).await,
+            _ = tick.tick() => on_control_thread(&daemon, |daemon| daemon.controller().tick()).await,
+        }
+    }
+}
+
+/// Runs control work beside the runtime, which has one thread only.
+async fn on_control_thread(daemon: &Daemon, work: impl FnOnce(&Daemon) + Send + 'static) {
+    let daemon = daemon.clone();
+    if let Err(error) = tokio::task::spawn_blocking(move || work(&daemon)).await {
+        tracing::error!(%error, "the control side failed; forwarding goes on");
+    }
+}
+
+fn reload(daemon: &Daemon, path: &std::path::Path) {
+    let config = match Config::load(path) {
+        Ok(config) => config,
+        Err(error) => return tracing::error!("not reloaded: {error}"),
+    };
+    match daemon.controller().reload(config) {
+        Ok(changed) if changed.is_empty() => tracing::info!("reloaded: nothing changed"),
+        Ok(changed) => tracing::info!("reloaded: {}", changed.join(", ")),
+        Err(reason) => tracing::error!("not reloaded: {reason}"),
+    }
+}
