@@ -42,6 +42,12 @@ impl Owner {
             Self::Kernel => "kernel",
         }
     }
+
+    /// Whether the owner states its objects through the API; the others are the daemon's own sources.
+    #[must_use]
+    pub fn may_use_api(self) -> bool {
+        !matches!(self, Self::File | Self::Kernel)
+    }
 }
 
 /// The device behind a port.
