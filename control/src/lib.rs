@@ -3,4 +3,12 @@
 //! A leaf crate: it knows nothing of the engine. Without features it is the model only.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "client")]
+pub mod client;
+#[cfg(any(feature = "client", feature = "server"))]
+pub mod convert;
 pub mod model;
+#[cfg(any(feature = "client", feature = "server"))]
+mod proto;
+#[cfg(feature = "server")]
+pub mod service;
