@@ -3,10 +3,14 @@
 //! A leaf crate: it knows nothing of the engine. Without features it is the model only.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "cli")]
+pub mod cli;
 #[cfg(feature = "client")]
 pub mod client;
 #[cfg(any(feature = "client", feature = "server"))]
 pub mod convert;
+#[cfg(feature = "file")]
+pub mod intent;
 pub mod model;
 #[cfg(any(feature = "client", feature = "server"))]
 mod proto;
