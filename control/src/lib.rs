@@ -7,12 +7,12 @@
 pub mod cli;
 #[cfg(feature = "client")]
 pub mod client;
-#[cfg(feature = "proto")]
+#[cfg(any(feature = "client", feature = "server"))]
 pub mod convert;
 #[cfg(feature = "file")]
 pub mod intent;
 pub mod model;
-#[cfg(feature = "proto")]
+#[cfg(any(feature = "client", feature = "server"))]
 mod proto;
 #[cfg(feature = "server")]
 pub mod service;

@@ -32,7 +32,11 @@ fn listing(descriptors: &FileDescriptorSet) -> BTreeSet<String> {
 
 fn field_line(message: &DescriptorProto, field: &FieldDescriptorProto) -> String {
     let repeated = if field.label() == Label::Repeated { "repeated " } else { "" };
-    let optional = if field.proto3_optional() { "optional " } else { "" };
+    let optional = match (field.proto3_optional(), field.oneof_index) {
+        (true, _) => "optional ",
+        (false, Some(_)) => "oneof ",
+        (false, None) => "",
+    };
     let kind = match field.type_name() {
         "" => field.r#type().as_str_name().trim_start_matches("TYPE_").to_lowercase(),
         name => name.to_owned(),

@@ -203,12 +203,14 @@ pub(super) enum MacVerb {
 
 #[derive(Subcommand, Debug)]
 pub(super) enum RouteVerb {
-    /// Add a route, or change it to what is said: PREFIX via VTEP, via host, via blackhole, via port NAME
+    /// Add a route, or change it to what is said
+    #[command(override_usage = "podwire route add <PREFIX> via <VTEP> | host | blackhole | port <NAME>")]
     Add {
+        /// Destination, as in 10.244.2.0/24
         #[arg(value_parser = read::<IpNet>)]
         prefix: IpNet,
-        /// 'via' and the next hop
-        #[arg(num_args = 2..=3, required = true, value_name = "via NEXT_HOP")]
+        /// The word 'via' and the next hop
+        #[arg(num_args = 2..=3, required = true, value_name = "VIA")]
         via: Vec<String>,
     },
     /// Remove a route

@@ -3,16 +3,20 @@
 
 use prost::Message;
 
+#[cfg(feature = "client")]
 use super::each;
 use crate::model::Refusal;
 use crate::proto as pb;
 
 /// Most bytes of encoded refusals; base64 makes a third more of them.
+#[cfg(feature = "server")]
 const DETAILS_BYTES_MAX: usize = 6 * 1024;
 /// Most bytes of a status's message, and of one refusal's two texts; percent-encoding can triple them.
+#[cfg(feature = "server")]
 pub(crate) const TEXT_BYTES_MAX: usize = 1024;
 
 /// `text`, cut at a character when it is longer than [`TEXT_BYTES_MAX`].
+#[cfg(feature = "server")]
 pub(crate) fn bounded(mut text: String) -> String {
     if text.len() > TEXT_BYTES_MAX {
         text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX - '…'.len_utf8()));
@@ -22,6 +26,7 @@ pub(crate) fn bounded(mut text: String) -> String {
 }
 
 /// The status's details: as many refusals as fit, and the number of the rest.
+#[cfg(feature = "server")]
 pub(crate) fn encode(refusals: &[Refusal]) -> Vec<u8> {
     let mut encoded = pb::Refusals::default();
     let mut bytes = 0;
@@ -38,12 +43,13 @@ pub(crate) fn encode(refusals: &[Refusal]) -> Vec<u8> {
 }
 
 /// The refusals of a status's details and the number of those that did not fit; none when there are none.
+#[cfg(feature = "client")]
 pub(crate) fn decode(details: &[u8]) -> Option<(Vec<Refusal>, u64)> {
     let decoded = pb::Refusals::decode(details).ok().filter(|decoded| !decoded.items.is_empty())?;
     Some((each(decoded.items), decoded.more))
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "client", feature = "server"))]
 mod tests {
     use super::*;
 

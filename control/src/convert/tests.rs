@@ -14,7 +14,7 @@ use crate::model::{
 };
 use crate::proto as pb;
 
-fn name<T: std::str::FromStr<Err: std::fmt::Debug>>() -> impl Strategy<Value = T> {
+fn name<T: std::str::FromStr<Err: std::fmt::Debug> + std::fmt::Debug>() -> impl Strategy<Value = T> {
     "n[a-z0-9]{1,8}".prop_map(|text| text.parse().unwrap())
 }
 

@@ -1,0 +1,329 @@
+//! A backend that answers with made-up, fixed reports and keeps what is stated, and a service over it on a real
+//! Unix socket.
+
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)] // a fixture that several tests share
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use podwire_control::model::*;
+use podwire_control::service::{self, Backend, BackendError};
+use tokio::sync::{broadcast, oneshot};
+use tokio::task::JoinHandle;
+
+type Answer<T> = Result<T, BackendError>;
+
+/// Keeps what is stated a key; everything else is fixed.
+#[derive(Debug)]
+pub struct Fake {
+    pub stated: Mutex<BTreeMap<Key, Object>>,
+    pub events: broadcast::Sender<Event>,
+    /// How long a change takes.
+    pub change_takes: Mutex<Duration>,
+}
+
+impl Default for Fake {
+    fn default() -> Self {
+        let stated = Mutex::default();
+        Self { stated, events: broadcast::channel(16).0, change_takes: Mutex::default() }
+    }
+}
+
+/// The service over a fake, stopped when dropped.
+#[derive(Debug)]
+pub struct Running {
+    pub fake: Arc<Fake>,
+    pub socket: PathBuf,
+    stop: Option<oneshot::Sender<()>>,
+    pub served: JoinHandle<Result<(), service::ServeError>>,
+    _dir: tempfile::TempDir,
+}
+
+impl Running {
+    pub fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("podwired.sock");
+        let fake = Arc::new(Fake::default());
+        let listener = service::bind(&socket).unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let serving = service::serve(listener, Arc::clone(&fake), async {
+            let _ = stopped.await;
+        });
+        Self { fake, socket, stop: Some(stop), served: tokio::spawn(serving), _dir: dir }
+    }
+
+    pub fn stop(&mut self) {
+        drop(self.stop.take());
+    }
+}
+
+pub fn mac(text: &str) -> Mac {
+    text.parse().unwrap()
+}
+
+pub fn counters(rx_frames: u64) -> PortCounters {
+    PortCounters {
+        rx_frames,
+        rx_segments: rx_frames * 2,
+        rx_bytes: rx_frames * 100,
+        tx_frames: 3,
+        ..Default::default()
+    }
+}
+
+pub fn port_report(name: &str, state: PortState) -> PortReport {
+    PortReport {
+        id: 2,
+        name: name.into(),
+        owner: Owner::Cli,
+        role: PortRole::Pod,
+        device: "tap".into(),
+        netns: Some("/run/netns/a".into()),
+        ifname: Some("eth0".into()),
+        addresses: vec!["10.244.1.10/24".parse().unwrap(), "fd00:244:1::a/64".parse().unwrap()],
+        mac: Some(mac("0a:58:0a:f4:01:0a")),
+        mtu: 1450,
+        bridge: None,
+        guard: Some(Guard::On { allowed: vec!["10.9.0.0/16".parse().unwrap()] }),
+        state,
+        counters: counters(5),
+    }
+}
+
+impl Fake {
+    pub fn status_report() -> Status {
+        Status {
+            node: "node1".into(),
+            version: "0.1.0".into(),
+            generation: 7,
+            uptime_s: 61,
+            vtep_mac: mac("0a:5a:00:00:00:01"),
+            vtep_mac6: Some(mac("0a:5a:00:00:00:02")),
+            gateway_mac: mac("0a:58:0a:f4:01:01"),
+            pod_cidrs: vec!["10.244.1.0/24".parse().unwrap(), "fd00:244:1::/64".parse().unwrap()],
+            cluster_cidrs: vec!["10.244.0.0/16".parse().unwrap()],
+            uplink: Some(Uplink {
+                kind: "udp".into(),
+                addresses: vec!["172.31.0.1".parse().unwrap()],
+                device: None,
+                mtu: 1500,
+            }),
+            tunnel_mtu: 1450,
+            vni: 1.try_into().unwrap(),
+            vxlan_port: 4789,
+            host_interface: "podwire0".into(),
+            workers: vec![WorkerReport {
+                id: 0,
+                cpu: None,
+                poll: "adaptive".into(),
+                frames: 40,
+                passes: 10,
+                frames_per_pass: 4.0,
+            }],
+            offloads: vec![OffloadReport { name: "udp_segment".into(), on: true, why: "probed".into() }],
+            counts: ObjectCounts { ports: 2, bridges: 1, routes: 1, vteps: 1, macs: 2 },
+            warnings: vec!["one worker may not be pinned".into()],
+        }
+    }
+
+    fn published(&self, generation: u64) {
+        let event = Event {
+            time_ms: 1_700_000_000_123,
+            kind: EventKind::GenerationPublished,
+            object: format!("generation {generation}"),
+            text: "every worker uses it".into(),
+        };
+        let _ = self.events.send(event); // nobody listening is fine
+    }
+
+    fn put(stated: &mut BTreeMap<Key, Object>, object: Object, applied: &mut Applied) {
+        let key = object.key();
+        let action = match stated.insert(key.clone(), object.clone()) {
+            None => Action::Added,
+            Some(before) if before == object => {
+                applied.unchanged += 1;
+                return;
+            }
+            Some(_) => Action::Changed,
+        };
+        applied.changed.push(Changed { key, action });
+    }
+}
+
+impl Backend for Fake {
+    fn status(&self) -> Answer<Status> {
+        Ok(Self::status_report())
+    }
+
+    fn apply(&self, _: Owner, objects: Vec<Object>) -> Answer<Applied> {
+        let mut stated = self.stated.lock().unwrap();
+        let mut applied = Applied { generation: 8, ..Applied::default() };
+        let keys: Vec<Key> = objects.iter().map(Object::key).collect();
+        for key in stated.keys().filter(|key| !keys.contains(key)).cloned().collect::<Vec<_>>() {
+            stated.remove(&key);
+            applied.changed.push(Changed { key, action: Action::Removed });
+        }
+        for object in objects {
+            Self::put(&mut stated, object, &mut applied);
+        }
+        self.published(8);
+        Ok(applied)
+    }
+
+    fn change(&self, _: Owner, upserts: Vec<Object>, deletes: Vec<Key>) -> Answer<Applied> {
+        let takes = *self.change_takes.lock().unwrap();
+        std::thread::sleep(takes);
+        let mut stated = self.stated.lock().unwrap();
+        let mut applied = Applied { generation: 9, ..Applied::default() };
+        let refused: Vec<_> = upserts
+            .iter()
+            .filter_map(|object| match object {
+                Object::Route(Route { via: Via::Vtep(name), prefix }) if name.as_str() == "nowhere" => {
+                    let reason = "via nowhere: there is no such VTEP; add it first";
+                    Some(Refusal::new(format!("route {prefix}"), reason))
+                }
+                _ => None,
+            })
+            .collect();
+        if !refused.is_empty() {
+            return Err(BackendError::Refused(refused));
+        }
+        for key in deletes {
+            if stated.remove(&key).is_none() {
+                return Err(BackendError::NotFound(Refusal::new(key, "cli stated no such object; see the list")));
+            }
+            applied.changed.push(Changed { key, action: Action::Removed });
+        }
+        for object in upserts {
+            Self::put(&mut stated, object, &mut applied);
+        }
+        self.published(9);
+        Ok(applied)
+    }
+
+    fn ports(&self) -> Answer<Vec<PortReport>> {
+        let host = PortReport {
+            id: 0,
+            owner: Owner::File,
+            role: PortRole::Host,
+            netns: None,
+            addresses: Vec::new(),
+            guard: None,
+            ..port_report("podwire0", PortState::Up)
+        };
+        let gone = PortState::Closed { reason: "its namespace is gone".into() };
+        Ok(vec![host, port_report("pod-a", PortState::Up), port_report("pod-b", gone)])
+    }
+
+    fn bridges(&self) -> Answer<Vec<BridgeReport>> {
+        Ok(vec![BridgeReport {
+            name: "blue".into(),
+            owner: Owner::Cli,
+            vni: Some(7.try_into().unwrap()),
+            flood: vec!["node2".into()],
+            vlan_transparent: true,
+            ports: vec!["pod-a".into()],
+            macs: 2,
+        }])
+    }
+
+    fn macs(&self, bridge: Option<&BridgeName>) -> Answer<Vec<MacReport>> {
+        let bridge = bridge.map_or_else(|| "pods".to_owned(), ToString::to_string);
+        let row = |text, pinned_by, age_s| MacReport {
+            bridge: bridge.clone(),
+            mac: mac(text),
+            port: "pod-a".into(),
+            pinned_by,
+            age_s,
+        };
+        Ok(vec![row("02:00:00:00:00:0a", None, 12), row("02:00:00:00:00:0b", Some(Owner::Cli), 0)])
+    }
+
+    fn routes(&self) -> Answer<Vec<RouteReport>> {
+        let row = |prefix: &str, via, owner, shadowed| RouteReport {
+            route: Route { prefix: prefix.parse().unwrap(), via },
+            owner,
+            shadowed,
+        };
+        let port = Via::Port("pod-a".parse().unwrap());
+        Ok(vec![
+            row("10.244.2.0/24", Via::Vtep("node2".parse().unwrap()), Owner::Cli, false),
+            row("10.244.2.0/24", Via::Blackhole, Owner::Kernel, true),
+            row("10.9.0.0/16", port, Owner::Kubernetes, false),
+        ])
+    }
+
+    fn vteps(&self) -> Answer<Vec<VtepReport>> {
+        let end = |remote: &str| EndpointReport {
+            remote: remote.parse().unwrap(),
+            mac: mac("02:00:00:00:00:02"),
+            path_mtu: 1500,
+        };
+        Ok(vec![VtepReport {
+            name: "node2".into(),
+            owner: Owner::Cli,
+            vni: 1.try_into().unwrap(),
+            endpoints: vec![end("172.31.0.2"), end("fd00::2")],
+            counters: counters(9),
+        }])
+    }
+
+    fn route(&self, address: IpAddr) -> Answer<RouteMatch> {
+        match address {
+            IpAddr::V4(_) => {
+                let via = Via::Vtep("node2".parse().unwrap());
+                let route = Route { prefix: "10.244.2.0/24".parse().unwrap(), via };
+                Ok(RouteMatch { route, owner: Owner::Cli })
+            }
+            IpAddr::V6(_) => {
+                let reason = "no route covers it; add one with 'podwire route add'";
+                Err(BackendError::NotFound(Refusal::new(format!("route to {address}"), reason)))
+            }
+        }
+    }
+
+    fn counters(&self) -> Answer<CounterReport> {
+        let count = |name: &str, count| Counter { name: name.into(), count };
+        let totals = vec![count("forward", 40), count("drop:no_route", 2), count("flood", 0)];
+        let workers = vec![WorkerCounters { id: 0, counters: totals.clone() }];
+        let ports = vec![PortCounterReport { port: "pod-a".into(), counters: counters(5) }];
+        Ok(CounterReport { totals, workers, ports })
+    }
+
+    fn drops(&self) -> Answer<Vec<DropReport>> {
+        let row = |reason: &str, frames, ports| DropReport {
+            reason: reason.into(),
+            meaning: "A cluster address that no route covers.".into(),
+            frames,
+            ports,
+        };
+        let port = PortDrops { port: "pod-a".into(), frames: 2 };
+        Ok(vec![row("no_route", 2, vec![port]), row("hairpin", 0, Vec::new())])
+    }
+
+    fn explain(&self, query: ExplainQuery) -> Answer<Explanation> {
+        let step = |stage: &str, text: String| Step { stage: stage.into(), text };
+        Ok(Explanation {
+            steps: vec![
+                step("ingress", format!("{} to {}", query.in_port, query.dst)),
+                step("route", "10.244.2.0/24 via node2".into()),
+            ],
+            verdict: "forward".into(),
+            egress: "tunnel node2, 172.31.0.2, VNI 1".into(),
+        })
+    }
+
+    fn limits(&self) -> Answer<Vec<Limit>> {
+        let limits = service::LIMITS.iter();
+        Ok(limits
+            .map(|(name, value, unit)| Limit { name: (*name).into(), value: *value, unit: (*unit).into() })
+            .collect())
+    }
+
+    fn events(&self) -> broadcast::Receiver<Event> {
+        self.events.subscribe()
+    }
+}
