@@ -9,4 +9,5 @@ pub mod id;
 pub mod limits;
 pub mod outcome;
 pub mod port;
+pub mod sys;
 pub mod wire;
