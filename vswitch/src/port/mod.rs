@@ -3,6 +3,12 @@
 //! A port is two halves, because the receiving half belongs to one worker while every worker may send.
 //! Devices decide nothing about frames.
 
+pub mod fault;
+pub mod memory;
+pub mod pcap;
+pub mod tap;
+pub mod udp;
+
 use std::os::fd::BorrowedFd;
 
 use crate::frame::{Batch, Encap, Frame, FramePool};
