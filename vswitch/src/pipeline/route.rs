@@ -4,6 +4,7 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use podwire_control::model::Mac;
 
 use super::encap::{encap, inner_tos};
@@ -12,7 +13,7 @@ use super::{Decision, Origin, Pass, Probe, Stage, largest_packet};
 use crate::frame::{Checksum, Egress, Item, Offload};
 use crate::id::{PortId, VtepId};
 use crate::outcome::{DropReason, PuntReason, Verdict};
-use crate::snapshot::{NextHop, Role};
+use crate::snapshot::{NextHop, Role, Snapshot};
 use crate::wire::{L3, L4, ethernet, icmp, ipv4, ipv6};
 
 impl<P: Probe> Pass<'_, P> {
@@ -35,10 +36,7 @@ impl<P: Probe> Pass<'_, P> {
             return self.link_local(item, dst, origin);
         }
         let hop = self.snapshot.fib.lookup(dst).unwrap_or(NextHop::Outside);
-        self.probe.note(Stage::Route, || match self.snapshot.fib.lookup_prefix(dst) {
-            Some((len, hop)) => format!("{dst} matches a /{len} route: {hop:?}"),
-            None => format!("no route covers {dst}: outside the cluster"),
-        });
+        self.probe.note(Stage::Route, || describe(self.snapshot, dst));
         match hop {
             NextHop::Local { port, mac } => self.route_local(item, origin, port, mac),
             NextHop::Vtep(id) => self.route_vtep(item, origin, id),
@@ -154,6 +152,26 @@ impl<P: Probe> Pass<'_, P> {
             return None;
         }
         Some(self.refuse(item, origin, DropReason::TooBig, Problem::TooBig { mtu }))
+    }
+}
+
+/// What the routes say of an address, in the words of `podwire route`.
+fn describe(snapshot: &Snapshot, dst: IpAddr) -> String {
+    let Some((len, hop)) = snapshot.fib.lookup_prefix(dst) else {
+        return format!("no route covers {dst}: outside the cluster");
+    };
+    let prefix = IpNet::new(dst, len).map_or_else(|_| format!("{dst}/{len}"), |net| net.trunc().to_string());
+    let port_name = |port| snapshot.port(port).map_or("of before", |entry| entry.name.as_str());
+    match hop {
+        NextHop::Local { port, mac } => format!("{prefix} via port {} at {mac}", port_name(port)),
+        NextHop::Vtep(id) => {
+            format!("{prefix} via vtep {}", snapshot.vteps.get(id).map_or("of before", |vtep| vtep.name.as_str()))
+        }
+        NextHop::NoSuchPod => format!("{dst} is in this node's {prefix}, and no pod has it"),
+        NextHop::NoRoute => format!("{dst} is in the cluster's {prefix}, and no route covers it"),
+        NextHop::Host => format!("{prefix} via host"),
+        NextHop::Outside => format!("{prefix} is outside the cluster"),
+        NextHop::Blackhole => format!("{prefix} via blackhole"),
     }
 }
 
