@@ -21,7 +21,7 @@ pub use report::{LawBroken, PacketCount, PortBaseline, PortReport, Totals, Worke
 reasons! {
     /// What a worker counts beside frames and outcomes.
     Event {
-        /// Frames the switch made itself: answers, ICMP errors and announcements.
+        /// Frames the switch made itself: ICMP errors and announcements.
         Originated = "originated",
         /// Copies of flooded frames that were sent.
         FloodCopies = "flood_copies",
@@ -29,7 +29,7 @@ reasons! {
         FloodDrops = "flood_drops",
         /// Turns of the worker's loop.
         Passes = "passes",
-        /// Turns that found a frame or a command.
+        /// Turns that found a frame.
         BusyPasses = "busy_passes",
         /// Stations that were learned behind another port than before.
         MacMoves = "mac_moves",
