@@ -43,7 +43,7 @@ stream_gbps() { # FROM TO ADDRESS
   in_ns "$1" iperf3 -J -c "$3" -t "$SECONDS_EACH" -O 1 | jq '.end.sum_received.bits_per_second / 1e9'
 }
 round_trip_us() { # FROM TO ADDRESS: median one-way time as sockperf has it
-  in_ns "$2" sockperf server --tcp -i 0.0.0.0 -p 11111 >/dev/null 2>&1 &
+  ip netns exec "$(ns "$2")" sockperf server --tcp -i 0.0.0.0 -p 11111 >/dev/null 2>&1 &
   local server=$!
   sleep 0.4
   in_ns "$1" sockperf ping-pong --tcp -i "$3" -p 11111 -t "$SECONDS_EACH" 2>&1 |
@@ -71,7 +71,7 @@ podwired() { # NODE NUMBER POLL CPUS [UNDERLAY]
     [[ -z ${5:-} ]] || printf '[uplink]\nkind = "udp"\naddress = "%s"\n' "$5"
     printf '[control]\nsocket = "%s"\nstate_dir = "%s"\n' "$FOLDER/$1.sock" "$FOLDER/$1.state"
   } >"$FOLDER/$1.toml"
-  in_ns "$1" "$BIN/podwired" --config "$FOLDER/$1.toml" 2>"$FOLDER/$1.log" &
+  ip netns exec "$(ns "$1")" "$BIN/podwired" --config "$FOLDER/$1.toml" 2>"$FOLDER/$1.log" &
   PIDS+=($!)
   for _ in $(seq 100); do podwire "$1" status 2>/dev/null && return; sleep 0.05; done
   cat "$FOLDER/$1.log" >&2
@@ -116,7 +116,8 @@ interleaved stream_gbps Gb/s kernel_bridge=k1,k2,10.9.0.2 podwire_2_workers=twoa
 switch_node bu 2 busy ""
 echo "same node, request/response (half of the round trip, median)"
 interleaved round_trip_us us kernel_bridge=k1,k2,10.9.0.2 podwire_busy=bua,bub,10.242.1.2
-kill "${PIDS[-1]}"; kill "${PIDS[-2]}"; sleep 0.5
+kill "${PIDS[-1]}" "${PIDS[-2]}" # a busy worker would take a core from what comes now
+sleep 0.5
 interleaved round_trip_us us kernel_bridge=k1,k2,10.9.0.2 podwire_adaptive=ada,adb,10.241.1.2
 
 echo "first ping after 10 s of silence"

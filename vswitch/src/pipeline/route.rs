@@ -27,7 +27,7 @@ impl<P: Probe> Pass<'_, P> {
             return Decision::drop(DropReason::Martian);
         }
         if self.is_gateway(dst) {
-            return self.to_gateway(item, origin);
+            return self.route_gateway(item, origin);
         }
         if let Some(reason) = not_unicast(dst) {
             return Decision::drop(reason);
@@ -56,7 +56,7 @@ impl<P: Probe> Pass<'_, P> {
     }
 
     /// What is for the gateway itself: a pod's echo request is answered here, all else is the host's.
-    fn to_gateway(&mut self, item: &mut Item, origin: Origin) -> Decision {
+    fn route_gateway(&mut self, item: &mut Item, origin: Origin) -> Decision {
         if origin.role == Role::Pod && is_whole_echo_request(item) {
             self.probe.note(Stage::Route, || "echo request to the gateway: answered by the switch".into());
             echo_in_place(item);

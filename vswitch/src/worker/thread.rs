@@ -272,9 +272,8 @@ impl Worker {
         self.forget(port);
         let token = u64::from(port.0);
         // A half without a descriptor, or with one that epoll refuses, is visited every pass: slower, but not deaf.
-        let pollable =
-            |half: &Box<dyn PortRx>| half.poll_fd().is_some_and(|fd| self.setup.epoll.add(fd, token).is_ok());
-        if !rx.iter().all(pollable) {
+        let pollable = |half: &dyn PortRx| half.poll_fd().is_some_and(|fd| self.setup.epoll.add(fd, token).is_ok());
+        if !rx.iter().all(|half| pollable(half.as_ref())) {
             self.unpollable.push(port);
         }
         self.engine.attach(port, rx, tx);
