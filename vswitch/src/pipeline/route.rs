@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use podwire_control::model::Mac;
 
+use super::decap::fit_guess;
 use super::encap::{encap, inner_tos};
 use super::icmp_error::{Problem, Reach};
 use super::{Decision, Origin, Pass, Probe, Stage, is_undamaged, largest_packet};
@@ -149,6 +150,7 @@ impl<P: Probe> Pass<'_, P> {
 
     /// A packet longer than the egress carries goes back with the MTU, unless IPv4 lets it be fragmented.
     fn too_big(&mut self, item: &mut Item, origin: Origin, mtu: u16) -> Option<Decision> {
+        fit_guess(item, origin, mtu);
         let may_fragment = matches!(item.headers.l3, L3::V4(ip) if !ip.dont_fragment);
         if largest_packet(item) <= usize::from(mtu) || may_fragment {
             return None;
