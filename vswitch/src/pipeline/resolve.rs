@@ -7,11 +7,11 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use podwire_control::model::Mac;
 
-use super::{Decision, Origin, Pass, Probe, Stage};
+use super::{Decision, Origin, Pass, Probe, Stage, is_undamaged};
 use crate::frame::Item;
 use crate::outcome::PuntReason;
 use crate::snapshot::{NextHop, Role};
-use crate::wire::icmp::{NeighborAdvertisement, NeighborSolicitation, v6};
+use crate::wire::icmp::{self, NeighborAdvertisement, NeighborSolicitation, v6};
 use crate::wire::{Arp, Ipv6, L3, L4, arp, ethernet, nd};
 
 impl<P: Probe> Pass<'_, P> {
@@ -54,6 +54,10 @@ impl<P: Probe> Pass<'_, P> {
     fn resolve_nd(&mut self, item: &mut Item, ip: &Ipv6, origin: Origin) -> Option<Decision> {
         let l4_offset = usize::from(item.headers.l4_offset);
         let ask = NeighborSolicitation::read(item.frame.bytes().get(l4_offset..)?)?;
+        // RFC 4861, 7.1.1: what came through a router or is damaged is no question.
+        if ip.hop_limit != icmp::ND_HOP_LIMIT || !is_undamaged(item) {
+            return None;
+        }
         let target = ask.target;
         let asker = item.headers.src;
         let mac = self.owner_of(IpAddr::V6(target), asker, origin)?;
