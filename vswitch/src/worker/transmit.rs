@@ -15,10 +15,18 @@ use crate::stats::{Event, PacketCount, WorkerStats};
 /// The sending halves of all ports, as one worker holds them.
 #[derive(Debug)]
 pub struct Transmitter {
-    ports: Vec<Option<Box<dyn PortTx>>>,
-    /// Ports sent to in this pass, to be flushed.
+    ports: Vec<Option<Half>>,
+    /// Ports sent to in this pass, to be flushed; each once.
     touched: Vec<PortId>,
     arena: Arena,
+}
+
+/// One port's sending half.
+#[derive(Debug)]
+struct Half {
+    device: Box<dyn PortTx>,
+    /// Whether it stands among the touched.
+    touched: bool,
 }
 
 impl Default for Transmitter {
@@ -41,7 +49,7 @@ impl Transmitter {
     /// Puts a port's sending half in its slot; a half that was there is closed.
     pub fn attach(&mut self, port: PortId, half: Box<dyn PortTx>) {
         if let Some(slot) = self.ports.get_mut(port.index()) {
-            *slot = Some(half);
+            *slot = Some(Half { device: half, touched: false });
         }
     }
 
@@ -61,7 +69,8 @@ impl Transmitter {
         }
         while let Some(port) = self.touched.pop() {
             if let Some(half) = self.ports.get_mut(port.index()).and_then(Option::as_mut) {
-                half.flush();
+                half.touched = false;
+                half.device.flush();
             }
         }
     }
@@ -78,19 +87,22 @@ impl Transmitter {
     }
 
     fn send_item(&mut self, snapshot: &Snapshot, item: &mut Item, stats: &WorkerStats) -> Verdict {
-        let flood = matches!(item.egress, Egress::Bridge(_));
-        let mut verdict = item.verdict;
-        for way in deliveries(snapshot, item) {
-            let result = self.deliver(snapshot, item, &way, stats);
-            if flood {
-                stats.count(if result.is_ok() { Event::FloodCopies } else { Event::FloodDrops }, 1);
-            } else if let Err(reason) = result
-                && !matches!(verdict, Verdict::Drop(_))
-            {
-                verdict = Verdict::Drop(reason);
+        match item.egress {
+            Egress::None => {}
+            Egress::Port { port, encap, mtu } => {
+                let refused = self.deliver(snapshot, item, &Delivery { port, encap, mtu }, stats).err();
+                if let (Some(reason), false) = (refused, matches!(item.verdict, Verdict::Drop(_))) {
+                    return Verdict::Drop(reason);
+                }
+            }
+            Egress::Bridge(_) => {
+                for way in deliveries(snapshot, item) {
+                    let sent = self.deliver(snapshot, item, &way, stats).is_ok();
+                    stats.count(if sent { Event::FloodCopies } else { Event::FloodDrops }, 1);
+                }
             }
         }
-        verdict
+        item.verdict
     }
 
     fn deliver(
@@ -110,13 +122,14 @@ impl Transmitter {
             let pieces = matches!(prepared, Prepared::Cut).then(|| self.arena.pieces());
             let out = Outgoing { frame: &item.frame, pieces, encap: way.encap.as_ref() };
             let segments = pieces.map_or_else(|| item.frame.segments(), |pieces| pieces.list.len());
-            half.tx(&out).map(|()| segments).map_err(|error| refused(snapshot, way, error))
+            half.device.tx(&out).map(|()| segments).map_err(|error| refused(snapshot, way, error))
         });
         match result {
             Ok(segments) => {
                 let bytes = item.frame.len() as u64;
                 stats.tx(way.port, PacketCount { frames: 1, segments: segments as u64, bytes });
-                if !self.touched.contains(&device) {
+                if !half.touched {
+                    half.touched = true;
                     self.touched.push(device);
                 }
                 Ok(())
