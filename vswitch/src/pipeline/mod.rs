@@ -88,6 +88,7 @@ fn to_port(port: PortId, mtu: u16) -> Egress {
 
 /// Bytes of the largest L3 packet the frame stands for: what an MTU is compared with. A super-frame's is that of
 /// one of its segments.
+#[inline]
 pub(crate) fn largest_packet(item: &Item) -> usize {
     match item.frame.offload.gso {
         Some(gso) => {
