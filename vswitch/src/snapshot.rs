@@ -4,7 +4,6 @@
 //! change rebuilds only what it touched. The one thing inside that changes is each bridge's [`MacTable`] and each
 //! tunnel's path MTU, which survive snapshots and are atomic.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -14,6 +13,7 @@ use podwire_control::model::{Endpoint, Mac, Vni};
 
 use crate::id::{BridgeId, PortId, VtepId};
 use crate::port::PortCaps;
+use crate::table::fast_map::FastMap;
 use crate::table::fib::Fib;
 use crate::table::mac::MacTable;
 use crate::wire::vxlan;
@@ -133,6 +133,7 @@ pub struct SourceGuard {
 
 impl SourceGuard {
     /// Whether the address may be a source.
+    #[inline]
     #[must_use]
     pub fn permits(&self, address: IpAddr) -> bool {
         let own = match address {
@@ -253,9 +254,9 @@ pub struct VtepTable {
     /// By slot.
     pub entries: Vec<Option<VtepEntry>>,
     /// By underlay address.
-    pub by_remote: HashMap<IpAddr, VtepId>,
+    pub by_remote: FastMap<IpAddr, VtepId>,
     /// Stretched bridges, by VNI.
-    pub bridge_by_vni: HashMap<Vni, BridgeId>,
+    pub bridge_by_vni: FastMap<Vni, BridgeId>,
     /// VNIs of routed traffic: the configured one, and those of VTEPs with one of their own.
     pub routed_vnis: Vec<Vni>,
 }

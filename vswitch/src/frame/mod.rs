@@ -65,6 +65,7 @@ impl Frame {
     }
 
     /// Empties the frame, with full headroom and nothing known of it.
+    #[inline]
     pub fn reset(&mut self) {
         self.start = FRAME_HEADROOM_BYTES;
         self.end = FRAME_HEADROOM_BYTES;
@@ -74,17 +75,20 @@ impl Frame {
     }
 
     /// The frame's bytes.
+    #[inline]
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.buf[self.start..self.end]
     }
 
     /// The frame's bytes, to rewrite.
+    #[inline]
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         &mut self.buf[self.start..self.end]
     }
 
     /// Length in bytes.
+    #[inline]
     #[must_use]
     pub fn len(&self) -> usize {
         self.end - self.start
@@ -143,6 +147,7 @@ impl Frame {
     }
 
     /// Packets this frame stands for on a wire.
+    #[inline]
     #[must_use]
     pub fn segments(&self) -> usize {
         self.offload.segments(self.len())

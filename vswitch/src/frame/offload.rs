@@ -55,6 +55,7 @@ pub struct Offload {
 
 impl Offload {
     /// Packets this frame stands for on a wire, given its whole length in bytes.
+    #[inline]
     #[must_use]
     pub fn segments(&self, frame_len: usize) -> usize {
         match self.gso {

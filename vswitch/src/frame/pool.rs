@@ -19,11 +19,13 @@ impl FramePool {
     }
 
     /// An empty frame, or none when all are out.
+    #[inline]
     pub fn take(&mut self) -> Option<Frame> {
         self.free.pop()
     }
 
     /// Gives a frame back.
+    #[inline]
     pub fn give(&mut self, mut frame: Frame) {
         debug_assert!(self.free.len() < self.capacity, "a frame came back that was never lent");
         frame.reset();

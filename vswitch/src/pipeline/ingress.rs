@@ -44,14 +44,11 @@ impl<P: Probe> Pass<'_, P> {
 /// Parses the frame's headers into the item, and puts its offload right by them.
 #[inline]
 pub(super) fn parse(item: &mut Item) -> Option<DropReason> {
-    match crate::wire::parse(item.frame.bytes(), &item.frame.offload) {
-        Ok(headers) => {
-            if let Some(gso) = &mut item.frame.offload.gso {
-                gso.header_len = u16::try_from(headers.header_len()).unwrap_or(u16::MAX);
-            }
-            item.headers = headers;
-            None
-        }
-        Err(reason) => Some(reason),
+    if let Err(reason) = crate::wire::parse_into(item.frame.bytes(), &item.frame.offload, &mut item.headers) {
+        return Some(reason);
     }
+    if let Some(gso) = &mut item.frame.offload.gso {
+        gso.header_len = u16::try_from(item.headers.header_len()).unwrap_or(u16::MAX);
+    }
+    None
 }

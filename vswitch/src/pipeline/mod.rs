@@ -112,6 +112,7 @@ pub(crate) fn is_undamaged(item: &Item) -> bool {
 
 /// Bytes of the largest L3 packet the frame stands for: what an MTU is compared with. A super-frame's is that of
 /// one of its segments.
+#[inline]
 pub(crate) fn largest_packet(item: &Item) -> usize {
     match item.frame.offload.gso {
         Some(gso) => {

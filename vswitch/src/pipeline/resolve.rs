@@ -18,9 +18,9 @@ impl<P: Probe> Pass<'_, P> {
     /// The answer to a question about an address, when the frame is one and the switch has the answer.
     #[inline]
     pub(crate) fn resolve(&mut self, item: &mut Item, origin: Origin) -> Option<Decision> {
-        match (item.headers.l3, item.headers.l4) {
-            (L3::Arp(packet), _) => self.resolve_arp(item, &packet, origin),
-            (L3::V6(ip), L4::Icmp6(header)) if header.kind == v6::NEIGHBOR_SOLICITATION => {
+        match (&item.headers.l3, &item.headers.l4) {
+            (&L3::Arp(packet), _) => self.resolve_arp(item, &packet, origin),
+            (&L3::V6(ip), L4::Icmp6(header)) if header.kind == v6::NEIGHBOR_SOLICITATION => {
                 self.resolve_nd(item, &ip, origin)
             }
             _ => None,

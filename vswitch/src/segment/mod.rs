@@ -56,6 +56,7 @@ mod field {
 /// [`DropReason::Uncuttable`] for a packet that is too long and may not be fragmented, or would need more
 /// pieces than the arena holds; [`DropReason::L2TooBig`] for a frame that is too long and not IP;
 /// [`DropReason::OffloadInvalid`] or [`DropReason::FragmentMalformed`] where the frame contradicts itself.
+#[inline]
 pub fn prepare(
     frame: &mut Frame,
     headers: &Headers,
@@ -75,6 +76,7 @@ pub fn prepare(
     prepared
 }
 
+#[inline]
 fn prepare_packet(
     frame: &mut Frame,
     headers: &Headers,

@@ -96,6 +96,7 @@ impl MacTable {
     }
 
     /// The port a station is behind; none when it is unknown, aged out, or its port is gone.
+    #[inline]
     #[must_use]
     pub fn lookup(&self, mac: Mac, now_s: u64) -> Option<PortId> {
         let now_s = seconds(now_s);
@@ -261,6 +262,7 @@ impl MacTable {
     }
 
     /// Whether an entry counts: of a port in its present life, and seen not too long ago.
+    #[inline]
     fn is_live(&self, entry: Entry, now_s: u32) -> bool {
         let present = || self.epochs.get(entry.port().index()).map(|epoch| epoch.load(Ordering::Acquire));
         let age_s = u64::from(now_s.saturating_sub(entry.seen_s()));
@@ -277,6 +279,7 @@ impl MacTable {
     }
 
     /// The entries of a MAC, in search order.
+    #[inline]
     fn matches(&self, mac: Mac) -> impl Iterator<Item = (Place, Entry)> {
         let [first, second] = self.buckets_of(mac);
         let in_second = if first == second { 0 } else { self.buckets[second].matches(mac) };
@@ -297,11 +300,13 @@ impl MacTable {
         })
     }
 
+    #[inline]
     fn load(&self, place: Place) -> Entry {
         self.buckets[place.bucket].load(place.at)
     }
 
     /// The two buckets a MAC may lie in; for some MACs they are one.
+    #[inline]
     fn buckets_of(&self, mac: Mac) -> [usize; 2] {
         // The finalizer of splitmix64; both halves of the product are well mixed.
         let mut hash = mac.to_u64().wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -316,6 +321,7 @@ impl MacTable {
 }
 
 /// Seconds as an entry stores them; a clock that has run for 136 years stands still.
+#[inline]
 fn seconds(now_s: u64) -> u32 {
     u32::try_from(now_s).unwrap_or(u32::MAX)
 }

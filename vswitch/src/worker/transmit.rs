@@ -6,7 +6,7 @@ use crate::frame::{Batch, Egress, Frame, Item};
 use crate::id::{PortId, VtepId};
 use crate::limits::PORTS_MAX;
 use crate::outcome::{DropReason, Verdict};
-use crate::pipeline::{Delivery, deliveries};
+use crate::pipeline::{Delivery, deliveries, largest_packet};
 use crate::port::{Outgoing, PortTx, TxError};
 use crate::segment::{Arena, Prepared, prepare};
 use crate::snapshot::{Role, Snapshot};
@@ -15,10 +15,18 @@ use crate::stats::{Event, PacketCount, WorkerStats};
 /// The sending halves of all ports, as one worker holds them.
 #[derive(Debug)]
 pub struct Transmitter {
-    ports: Vec<Option<Box<dyn PortTx>>>,
-    /// Ports sent to in this pass, to be flushed.
+    ports: Vec<Option<Half>>,
+    /// Ports sent to in this pass, to be flushed; each once.
     touched: Vec<PortId>,
     arena: Arena,
+}
+
+/// One port's sending half.
+#[derive(Debug)]
+struct Half {
+    device: Box<dyn PortTx>,
+    /// Whether it stands among the touched.
+    touched: bool,
 }
 
 impl Default for Transmitter {
@@ -41,7 +49,7 @@ impl Transmitter {
     /// Puts a port's sending half in its slot; a half that was there is closed.
     pub fn attach(&mut self, port: PortId, half: Box<dyn PortTx>) {
         if let Some(slot) = self.ports.get_mut(port.index()) {
-            *slot = Some(half);
+            *slot = Some(Half { device: half, touched: false });
         }
     }
 
@@ -75,7 +83,8 @@ impl Transmitter {
     fn flush(&mut self) {
         while let Some(port) = self.touched.pop() {
             if let Some(half) = self.ports.get_mut(port.index()).and_then(Option::as_mut) {
-                half.flush();
+                half.touched = false;
+                half.device.flush();
             }
         }
     }
@@ -92,21 +101,40 @@ impl Transmitter {
     }
 
     fn send_item(&mut self, snapshot: &Snapshot, item: &mut Item, stats: &WorkerStats) -> Verdict {
-        let flood = matches!(item.egress, Egress::Bridge(_));
-        let mut verdict = item.verdict;
-        for way in deliveries(snapshot, item) {
-            let result = self.deliver(snapshot, item, &way, stats);
-            match (result, verdict) {
-                (result, _) if flood => {
-                    stats.count(if result.is_ok() { Event::FloodCopies } else { Event::FloodDrops }, 1);
+        match item.egress {
+            Egress::None => {}
+            Egress::Port { port, encap, mtu } => {
+                let sent = self.deliver(snapshot, item, &Delivery { port, encap, mtu }, stats);
+                match (sent, item.verdict) {
+                    // What leaves in the place of a dropped frame is an ICMP error about it.
+                    (Ok(()), Verdict::Drop(_)) => stats.count(Event::Originated, 1),
+                    (Ok(()), _) | (Err(_), Verdict::Drop(_)) => {}
+                    (Err(reason), _) => return Verdict::Drop(reason),
                 }
-                // What leaves in the place of a dropped frame is an ICMP error about it.
-                (Ok(()), Verdict::Drop(_)) => stats.count(Event::Originated, 1),
-                (Ok(()), _) | (Err(_), Verdict::Drop(_)) => {}
-                (Err(reason), _) => verdict = Verdict::Drop(reason),
+            }
+            Egress::Bridge(_) => {
+                for way in deliveries(snapshot, item) {
+                    let sent = self.deliver_copy(snapshot, item, &way, stats).is_ok();
+                    stats.count(if sent { Event::FloodCopies } else { Event::FloodDrops }, 1);
+                }
             }
         }
-        verdict
+        item.verdict
+    }
+
+    /// One copy of a flood. A bridge does not fragment, no more here than towards one port.
+    fn deliver_copy(
+        &mut self,
+        snapshot: &Snapshot,
+        item: &mut Item,
+        way: &Delivery,
+        stats: &WorkerStats,
+    ) -> Result<(), DropReason> {
+        if largest_packet(item) > usize::from(way.mtu) {
+            stats.tx_drop(way.port, 1);
+            return Err(DropReason::L2TooBig);
+        }
+        self.deliver(snapshot, item, way, stats)
     }
 
     fn deliver(
@@ -126,13 +154,14 @@ impl Transmitter {
             let pieces = matches!(prepared, Prepared::Cut).then(|| self.arena.pieces());
             let out = Outgoing { frame: &item.frame, pieces, encap: way.encap.as_ref() };
             let segments = pieces.map_or_else(|| item.frame.segments(), |pieces| pieces.list.len());
-            half.tx(&out).map(|()| segments).map_err(|error| refused(snapshot, way, error, stats))
+            half.device.tx(&out).map(|()| segments).map_err(|error| refused(snapshot, way, error, stats))
         });
         match result {
             Ok(segments) => {
                 let bytes = item.frame.len() as u64;
                 stats.tx(way.port, PacketCount { frames: 1, segments: segments as u64, bytes });
-                if !self.touched.contains(&device) {
+                if !half.touched {
+                    half.touched = true;
                     self.touched.push(device);
                 }
                 Ok(())

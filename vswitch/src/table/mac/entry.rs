@@ -101,6 +101,7 @@ pub(super) struct Bucket {
 
 impl Bucket {
     /// Reads one entry.
+    #[inline]
     pub(super) fn load(&self, at: usize) -> Entry {
         let key = self.keys[at].load(Ordering::Acquire);
         let state = self.states[at].load(Ordering::Acquire);
@@ -109,8 +110,11 @@ impl Bucket {
     }
 
     /// Which entries bear this MAC, as a bit each. Looks at all, so that nothing is left to a branch's prediction.
+    #[inline]
     pub(super) fn matches(&self, mac: Mac) -> u8 {
-        let bears = |key: &AtomicU64| u8::from(key.load(Ordering::Acquire) >> 16 == mac.to_u64());
+        let wanted = mac.to_u64() << 16;
+        // What is left of a key that bears it is the port.
+        let bears = |key: &AtomicU64| u8::from(key.load(Ordering::Acquire) ^ wanted <= u64::from(u16::MAX));
         self.keys.iter().rev().fold(0, |bits, key| bits << 1 | bears(key))
     }
 
