@@ -14,6 +14,7 @@ pub mod node;
 pub mod plan;
 pub mod pod;
 pub mod probe;
+pub mod reference;
 pub mod underlay;
 
 pub use kernel_peer::{KernelPeer, PeerSpec};
