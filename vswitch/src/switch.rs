@@ -171,42 +171,12 @@ impl Switch {
     pub fn publish(&mut self, compiled: Compiled, now: MonoNs) -> Result<u64, SwitchError> {
         let generation = compiled.snapshot.generation;
         let old = self.snapshot();
-        self.pin(&compiled, now);
+        pin_macs(&self.pinned, &compiled, now);
+        self.pinned = compiled.pinned;
         self.current.store(Arc::new(compiled.snapshot));
         let waited = self.wait_for(generation);
-        self.retire(&old);
+        retire_ports(&old, &self.snapshot());
         waited.map(|()| generation)
-    }
-
-    /// Brings the bridges' static MACs in line before the snapshot is seen.
-    fn pin(&mut self, compiled: &Compiled, now: MonoNs) {
-        let table = |pinned: &PinnedMac| compiled.snapshot.bridge(pinned.bridge).map(|bridge| &bridge.macs);
-        for gone in self.pinned.iter().filter(|old| compiled.pinned.binary_search(old).is_err()) {
-            if let Some(macs) = table(gone) {
-                macs.remove(gone.mac);
-            }
-        }
-        for pinned in &compiled.pinned {
-            if let Some(macs) = table(pinned) {
-                macs.insert_static(pinned.mac, pinned.port, now.seconds());
-            }
-        }
-        self.pinned.clone_from(&compiled.pinned);
-    }
-
-    /// What was learned behind ports that are gone or moved is forgotten, so that a reused slot inherits nothing.
-    fn retire(&self, old: &Snapshot) {
-        let now = self.snapshot();
-        for (slot, entry) in old.ports.iter().enumerate() {
-            let Some(entry) = entry else { continue };
-            let port = PortId(u16::try_from(slot).unwrap_or(u16::MAX));
-            let stays = now.port(port).is_some_and(|new| new.name == entry.name && new.bridge == entry.bridge);
-            if !stays {
-                for bridge in now.bridges.iter().flatten() {
-                    bridge.macs.retire_port(port);
-                }
-            }
-        }
     }
 
     fn wait_for(&self, generation: u64) -> Result<(), SwitchError> {
@@ -314,6 +284,36 @@ impl Switch {
     pub fn totals(&self) -> Totals {
         let stats: Vec<_> = self.workers.iter().map(|worker| Arc::clone(&worker.shared.stats)).collect();
         crate::stats::totals(&stats)
+    }
+}
+
+/// Brings the bridges' static MACs in line with a snapshot before anybody sees it; `before` is what was pinned.
+pub fn pin_macs(before: &[PinnedMac], compiled: &Compiled, now: MonoNs) {
+    let table = |pinned: &PinnedMac| compiled.snapshot.bridge(pinned.bridge).map(|bridge| &bridge.macs);
+    for gone in before.iter().filter(|old| compiled.pinned.binary_search(old).is_err()) {
+        if let Some(macs) = table(gone) {
+            macs.remove(gone.mac);
+        }
+    }
+    for pinned in &compiled.pinned {
+        if let Some(macs) = table(pinned) {
+            macs.insert_static(pinned.mac, pinned.port, now.seconds());
+        }
+    }
+}
+
+/// Forgets what was learned behind ports that are gone or moved, so that a reused slot inherits nothing. For when no
+/// worker uses the old snapshot any more.
+pub fn retire_ports(old: &Snapshot, now: &Snapshot) {
+    for (slot, entry) in old.ports.iter().enumerate() {
+        let Some(entry) = entry else { continue };
+        let port = PortId(u16::try_from(slot).unwrap_or(u16::MAX));
+        let stays = now.port(port).is_some_and(|new| new.name == entry.name && new.bridge == entry.bridge);
+        if !stays {
+            for bridge in now.bridges.iter().flatten() {
+                bridge.macs.retire_port(port);
+            }
+        }
     }
 }
 
