@@ -55,8 +55,7 @@ impl<P: Probe> Pass<'_, P> {
     }
 
     fn resolve_nd(&mut self, item: &mut Item, ip: &Ipv6, origin: Origin) -> Option<Decision> {
-        let l4_offset = usize::from(item.headers.l4_offset);
-        let ask = NeighborSolicitation::read(item.frame.bytes().get(l4_offset..)?)?;
+        let ask = NeighborSolicitation::read(item.headers.l4_bytes(item.frame.bytes()))?;
         let target = ask.target;
         let asker = item.headers.src;
         let mac = self.owner_of(IpAddr::V6(target), asker, origin)?;
