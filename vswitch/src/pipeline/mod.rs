@@ -20,9 +20,10 @@ pub use encap::{Delivery, deliveries};
 pub use probe::{NoProbe, Probe, Recorder, Stage, Step};
 pub use state::WorkerState;
 
-use crate::frame::{Batch, Egress, Item};
+use crate::frame::{Batch, Checksum, Egress, Item};
 use crate::id::{BridgeId, MonoNs, PortId};
 use crate::outcome::{DropReason, PuntReason, Verdict};
+use crate::segment::verify_l4;
 use crate::snapshot::{Role, Snapshot};
 
 /// Decides every frame of the batch.
@@ -84,6 +85,11 @@ impl Decision {
 
 fn to_port(port: PortId, mtu: u16) -> Egress {
     Egress::Port { port, encap: None, mtu }
+}
+
+/// Whether an ICMP message may be answered: its checksum is right, or its device vouches for it or has yet to fill it in.
+pub(crate) fn icmp_is_intact(item: &Item) -> bool {
+    item.frame.offload.checksum != Checksum::Unknown || verify_l4(item.frame.bytes(), &item.headers)
 }
 
 /// Bytes of the largest L3 packet the frame stands for: what an MTU is compared with. A super-frame's is that of

@@ -8,7 +8,7 @@ use podwire_control::model::Mac;
 
 use super::encap::{encap, inner_tos};
 use super::icmp_error::{Problem, Reach};
-use super::{Decision, Origin, Pass, Probe, Stage, largest_packet};
+use super::{Decision, Origin, Pass, Probe, Stage, icmp_is_intact, largest_packet};
 use crate::frame::{Checksum, Egress, Item, Offload};
 use crate::id::{PortId, VtepId};
 use crate::outcome::{DropReason, PuntReason, Verdict};
@@ -57,9 +57,10 @@ impl<P: Probe> Pass<'_, P> {
         }
     }
 
-    /// What is for the gateway itself: a pod's echo request is answered here, all else is the host's.
+    /// What is for the gateway itself: a pod's echo request is answered here, all else is the host's, a damaged one too:
+    /// an answer would give it a checksum that is right.
     fn to_gateway(&mut self, item: &mut Item, origin: Origin) -> Decision {
-        if origin.role == Role::Pod && is_whole_echo_request(item) {
+        if origin.role == Role::Pod && is_whole_echo_request(item) && icmp_is_intact(item) {
             self.probe.note(Stage::Route, || "echo request to the gateway: answered by the switch".into());
             echo_in_place(item);
             return Decision::reply(origin.port);
