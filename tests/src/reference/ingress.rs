@@ -21,9 +21,7 @@ impl Reference {
         let port = self.port(arrival.port);
         let refused = match port {
             Some(Port { guard: Guard::On { allowed }, .. }) => guard(port?, allowed, &seen, arrival.bytes),
-            _ if arrival.port == HOST_PORT || port.is_some() => {
-                (!is_station(seen.src)).then_some("source_mac_invalid")
-            }
+            _ if arrival.port == HOST_PORT || port.is_some() => (!is_station(seen.src)).then_some("source_mac_invalid"),
             _ => Some("unknown_port"),
         };
         if let Some(reason) = refused {

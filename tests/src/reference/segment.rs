@@ -98,9 +98,8 @@ impl Reference {
     fn resolve(&self, flight: &Flight) -> Option<Fate> {
         match flight.seen.net {
             Net::Arp(arp) if !arp.request => {
-                let to_host = self.has_host()
-                    && !Self::is_host(&flight.from)
-                    && flight.seen.dst == self.node.gateway_mac();
+                let to_host =
+                    self.has_host() && !Self::is_host(&flight.from) && flight.seen.dst == self.node.gateway_mac();
                 let way = Self::to_port(HOST_PORT, ANY_LENGTH);
                 to_host.then(|| flight.clone().fate("punt:gateway", vec![way]))
             }

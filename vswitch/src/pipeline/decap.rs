@@ -58,6 +58,10 @@ impl<P: Probe> Pass<'_, P> {
         if item.headers.dst != snapshot.node.vtep_mac {
             return Decision::drop(DropReason::VxlanNotForUs);
         }
+        // What is routed leaves on the pod segment, where no tag may pass (RFC 7348, 6.1, says the same of any tunnel).
+        if item.headers.vlan.is_some() {
+            return Decision::drop(DropReason::VlanNotAllowed);
+        }
         self.route(item, origin(crate::snapshot::POD_SEGMENT))
     }
 
