@@ -6,7 +6,7 @@ use crate::frame::{Batch, Egress, Frame, Item};
 use crate::id::{PortId, VtepId};
 use crate::limits::PORTS_MAX;
 use crate::outcome::{DropReason, Verdict};
-use crate::pipeline::{Delivery, deliveries};
+use crate::pipeline::{Delivery, deliveries, largest_packet};
 use crate::port::{Outgoing, PortTx, TxError};
 use crate::segment::{Arena, Prepared, prepare};
 use crate::snapshot::{Role, Snapshot};
@@ -81,7 +81,13 @@ impl Transmitter {
         let flood = matches!(item.egress, Egress::Bridge(_));
         let mut verdict = item.verdict;
         for way in deliveries(snapshot, item) {
-            let result = self.deliver(snapshot, item, &way, stats);
+            let result = if flood && largest_packet(item) > usize::from(way.mtu) {
+                // A bridge does not fragment, no more here than towards one port.
+                stats.tx_drop(way.port, 1);
+                Err(DropReason::L2TooBig)
+            } else {
+                self.deliver(snapshot, item, &way, stats)
+            };
             if flood {
                 stats.count(if result.is_ok() { Event::FloodCopies } else { Event::FloodDrops }, 1);
             } else if let Err(reason) = result
