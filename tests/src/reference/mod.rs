@@ -53,8 +53,11 @@ pub struct Sent {
 
 impl std::fmt::Debug for Sent {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let hex: String = self.bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        write!(f, "{} {:?} partial={} {} bytes {hex}", self.port, self.tunnel, self.partial, self.bytes.len())
+        // The end of a long frame by its sum: enough to see that two differ.
+        let (head, tail) = self.bytes.split_at(self.bytes.len().min(120));
+        let hex: String = head.iter().map(|byte| format!("{byte:02x}")).collect();
+        let (len, tail) = (self.bytes.len(), packet::checksum(&[tail]));
+        write!(f, "{} {:?} partial={} {len} bytes {hex} .. {tail:?}", self.port, self.tunnel, self.partial)
     }
 }
 
@@ -181,17 +184,35 @@ fn fit(bytes: &[u8], partial: bool, takes_partial: bool, mtu: usize) -> Vec<(Vec
     if fits && (takes_partial || !partial) {
         return vec![(bytes.to_vec(), partial)];
     }
-    let mut whole = bytes.to_vec();
-    if partial {
-        let at = ip.l4 + if ip.protocol == packet::TCP { 16 } else { 6 };
-        whole[at..at + 2].fill(0);
-        let l4 = ip.payload(seen.l3, &whole);
-        let pseudo = packet::pseudo(ip.src, ip.dst, ip.protocol, l4.len());
-        let sum = packet::checksum(&[&pseudo, l4]);
-        whole[at..at + 2].copy_from_slice(if sum == [0, 0] { &[0xff, 0xff] } else { &sum });
-    }
+    let whole = if partial { complete(bytes, seen.l3, &ip) } else { bytes.to_vec() };
     if fits {
         return vec![(whole, false)];
     }
     packet::fragments(&whole, seen.l3, &ip, mtu).into_iter().map(|piece| (piece, false)).collect()
+}
+
+/// The frame with its TCP or UDP checksum summed over all it covers.
+fn complete(bytes: &[u8], l3: usize, ip: &packet::Ip) -> Vec<u8> {
+    let mut whole = bytes.to_vec();
+    let at = ip.l4 + if ip.protocol == packet::TCP { 16 } else { 6 };
+    whole[at..at + 2].fill(0);
+    let l4 = ip.payload(l3, &whole);
+    let pseudo = packet::pseudo(ip.src, ip.dst, ip.protocol, l4.len());
+    let sum = packet::checksum(&[&pseudo, l4]);
+    whole[at..at + 2].copy_from_slice(if sum == [0, 0] { &[0xff, 0xff] } else { &sum });
+    whole
+}
+
+impl Sent {
+    /// The same with a complete checksum. Of a flooded frame's copies, only those must be complete whose device asks
+    /// for it; whether the others are is nobody's business.
+    #[must_use]
+    pub fn completed(self) -> Self {
+        match packet::read(&self.bytes) {
+            Some(Seen { l3, net: Net::Ip(ip), .. }) if self.partial => {
+                Self { bytes: complete(&self.bytes, l3, &ip), partial: false, ..self }
+            }
+            _ => self,
+        }
+    }
 }
