@@ -43,6 +43,9 @@ impl<P: Probe> Pass<'_, P> {
         if let Some(reason) = parse(item) {
             return Decision::drop(reason);
         }
+        if !item.headers.src.is_station() {
+            return Decision::drop(DropReason::SourceMacInvalid);
+        }
         if !combine_ecn(item, outer) {
             return Decision::drop(DropReason::EcnIllegal);
         }
