@@ -58,6 +58,9 @@ impl Reference {
         let from = Place::Tunnel(vtep.name.to_string());
         let mut inner = bytes[8..].to_vec();
         let seen = packet::read(&inner)?;
+        if !is_station(seen.src) {
+            return Some(Fate::drop("source_mac_invalid"));
+        }
         let mut partial = false;
         if let Net::Ip(ip) = seen.net {
             let Some(tos) = out_of_tunnel(ip.tos, outer.tos) else { return Some(Fate::drop("ecn_illegal")) };

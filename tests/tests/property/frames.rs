@@ -135,11 +135,11 @@ pub(crate) struct Shape {
     pub(crate) wait_s: u64,
 }
 
-fn macs(own: u32) -> BoxedStrategy<MacOf> {
+fn macs(own: u32, router: u32) -> BoxedStrategy<MacOf> {
     prop_oneof![
         own => Just(MacOf::Own),
-        6 => Just(MacOf::Gateway),
-        2 => Just(MacOf::Node),
+        router => Just(MacOf::Gateway),
+        router => Just(MacOf::Node),
         3 => (0_usize..6).prop_map(MacOf::Pod),
         1 => (0_usize..3).prop_map(MacOf::Remote),
         2 => (0_u8..4).prop_map(MacOf::Stranger),
@@ -155,7 +155,7 @@ fn ips(own: u32) -> BoxedStrategy<IpOf> {
         4 => (0_usize..6).prop_map(IpOf::Pod),
         2 => Just(IpOf::Gateway),
         1 => Just(IpOf::Network),
-        4 => (2_u8..6, prop_oneof![Just(9_u8), Just(70)]).prop_map(|(node, host)| IpOf::Remote(node, host)),
+        4 => (2_u8..5, prop_oneof![Just(9_u8), Just(70)]).prop_map(|(node, host)| IpOf::Remote(node, host)),
         1 => Just(IpOf::LinkLocal),
         3 => (0..LISTED_V4.len()).prop_map(IpOf::Listed),
     ]
@@ -172,7 +172,7 @@ fn loads() -> BoxedStrategy<Load> {
         3 => (len(), sums(2)).prop_map(|(len, sum)| Load::Udp { len, sum }),
         3 => (len(), sums(2)).prop_map(|(len, sum)| Load::Tcp { len, sum }),
         4 => (0_usize..12, len(), sums(0)).prop_map(|(kind, len, sum)| Load::Icmp { kind, len, sum }),
-        2 => (any::<bool>(), ips(4), prop::option::of(macs(12)), sums(0))
+        2 => (any::<bool>(), ips(4), prop::option::of(macs(40, 1)), sums(0))
             .prop_map(|(solicits, target, says, sum)| Load::Neighbour { solicits, target, says, sum }),
         1 => (prop_oneof![Just(132_u8), Just(47), Just(2)], len()).prop_map(|(protocol, len)| Load::Other { protocol, len }),
     ]
@@ -182,7 +182,7 @@ fn loads() -> BoxedStrategy<Load> {
 fn bodies() -> BoxedStrategy<Body> {
     let ttl = prop_oneof![4 => Just(64_u8), 2 => Just(255), 1 => Just(1), 1 => Just(2), 1 => Just(0)];
     let part = prop_oneof![8 => Just(None), 1 => (0_u16..3, any::<bool>()).prop_map(Some)];
-    let header = (any::<bool>(), ips(24), ips(1), ttl, any::<u8>(), any::<bool>(), prop::bool::weighted(0.1));
+    let header = (any::<bool>(), ips(100), ips(1), ttl, any::<u8>(), any::<bool>(), prop::bool::weighted(0.1));
     let ip = (header, loads(), part).prop_map(|((v6, src, dst, ttl, tos, df, extension), load, part)| Body::Ip {
         v6,
         src,
@@ -194,19 +194,19 @@ fn bodies() -> BoxedStrategy<Body> {
         load,
         part,
     });
-    let arp = (prop::bool::weighted(0.8), macs(30), ips(20), ips(1))
+    let arp = (prop::bool::weighted(0.8), macs(200, 1), ips(100), ips(1))
         .prop_map(|(request, sender_mac, sender, target)| Body::Arp { request, sender_mac, sender, target });
     prop_oneof![8 => ip, 2 => arp, 1 => (0_usize..100).prop_map(|len| Body::Raw { len })].boxed()
 }
 
 pub(crate) fn shapes() -> BoxedStrategy<Shape> {
-    let flags = prop_oneof![9 => Just(8_u8), 1 => Just(0)];
+    let flags = prop_oneof![30 => Just(8_u8), 1 => Just(0)];
     let tunnel = (0_usize..3, any::<bool>(), prop::bool::weighted(0.95), 0_u8..6, any::<u8>(), flags)
         .prop_map(|(vtep, v6, known, vni, tos, flags)| Door::Tunnel { vtep, v6, known, vni, tos, flags });
     let door = prop_oneof![6 => (0_usize..6).prop_map(Door::Pod), 1 => Just(Door::Host), 2 => tunnel];
-    let tags = prop_oneof![12 => Just(0_u8), 1 => Just(1), 1 => Just(2)];
-    let wait = prop_oneof![20 => Just(0_u64), 2 => 1_u64..100, 1 => Just(299), 1 => Just(300)];
-    (door, macs(40), macs(1), tags, 0_usize..20, bodies(), wait)
+    let tags = prop_oneof![30 => Just(0_u8), 1 => Just(1), 1 => Just(2)];
+    let wait = prop_oneof![20 => Just(0_u64), 2 => 1_u64..100, 3 => 1_u64..4, 1 => Just(299), 1 => Just(300)];
+    (door, macs(300, 1), macs(1, 12), tags, 0_usize..20, bodies(), wait)
         .prop_map(|(door, src, dst, tags, padding, body, wait_s)| Shape { door, src, dst, tags, padding, body, wait_s })
         .boxed()
 }
@@ -227,12 +227,20 @@ struct Builder<'a> {
 impl Shape {
     /// The frame on this topology; none when its door is not there.
     pub(crate) fn build(&self, topology: &Topology) -> Option<Built> {
-        let port = match self.door {
-            Door::Pod(at) => (at < topology.pods.len()).then(|| pod_name(at)),
-            Door::Host => topology.host.then(|| HOST.to_owned()),
-            Door::Tunnel { .. } => topology.uplink.then(|| UPLINK.to_owned()),
-        }?;
-        let builder = Builder { topology, door: &self.door };
+        let mut door = self.door.clone();
+        let port = match &mut door {
+            Door::Pod(at) => {
+                *at %= topology.pods.len();
+                pod_name(*at)
+            }
+            Door::Host => topology.host.then(|| HOST.to_owned())?,
+            Door::Tunnel { vtep, v6, .. } => {
+                *vtep %= topology.vteps.len().max(1);
+                *v6 = topology.vteps.get(*vtep).is_some_and(|&(families, _)| families == 2 || (families == 3 && *v6));
+                topology.uplink.then(|| UPLINK.to_owned())?
+            }
+        };
+        let builder = Builder { topology, door: &door };
         let mut bytes = [builder.mac(&self.dst).0, builder.mac(&self.src).0].concat();
         bytes.extend([0x88, 0xa8, 0, 5].iter().take(if self.tags == 2 { 4 } else { 0 }));
         bytes.extend([0x81, 0x00, 0x20, 7].iter().take(if self.tags > 0 { 4 } else { 0 }));
@@ -243,7 +251,7 @@ impl Shape {
         // As an interface pads what is too short; what is long has no padding.
         bytes.extend(vec![0; if bytes.len() < 100 { self.padding } else { 0 }]);
         let mut frame = MemoryFrame::new(bytes);
-        if let Door::Tunnel { vtep, v6, known, vni, tos, flags } = self.door {
+        if let Door::Tunnel { vtep, v6, known, vni, tos, flags } = door {
             let numbers =
                 [topology.spec().vni.get(), OWN_VNI, STRETCHED_VNI, STRETCHED_VNI, 999, topology.spec().vni.get()];
             let mut payload = vec![flags, 0, 0, 0];

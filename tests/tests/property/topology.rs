@@ -95,8 +95,9 @@ pub(crate) fn topologies() -> BoxedStrategy<Topology> {
     );
     let lists = (
         prop::collection::vec(pod, 1..7),
-        prop::collection::vec((1_u8..4, prop::bool::weighted(0.2)), 0..4),
-        prop::collection::vec((0..PREFIXES.len(), 0_u8..10), 0..12),
+        prop_oneof![1 => Just(0..1_usize), 6 => Just(1..4)]
+            .prop_flat_map(|count| prop::collection::vec((1_u8..4, prop::bool::weighted(0.2)), count)),
+        prop::collection::vec((0..PREFIXES.len(), prop_oneof![3 => 0_u8..4, 1 => 4_u8..10]), 0..16),
         prop::collection::vec((0_u8..3, 0_usize..6), 0..3),
     );
     (node, lists, any::<bool>(), 0_u8..8)
@@ -224,8 +225,8 @@ impl Topology {
     /// A route that leads somewhere: 0 to 3 a VTEP, 4 to 7 a pod.
     fn route(&self, prefix: &str, via: usize) -> Option<Object> {
         match via {
-            0..4 => (via < self.vteps.len()).then(|| sim::route(prefix, &vtep_name(via))),
-            4..8 => (via - 4 < self.pods.len()).then(|| sim::port_route(prefix, &pod_name(via - 4))),
+            0..4 => (!self.vteps.is_empty()).then(|| sim::route(prefix, &vtep_name(via % self.vteps.len()))),
+            4..8 => Some(sim::port_route(prefix, &pod_name(via % self.pods.len()))),
             8 => Some(sim::host_route(prefix)),
             _ => Some(sim::blackhole(prefix)),
         }
@@ -248,15 +249,23 @@ impl Topology {
     pub(crate) fn switch(&self) -> SimSwitch {
         let mut switch = SimSwitch::new(self.spec());
         switch.state(self.objects().into_iter().filter(|object| !matches!(object, Object::Port(_))));
-        for (name, device) in self.devices() {
+        for port in self.sim_ports() {
+            switch.port(port);
+        }
+        switch
+    }
+
+    /// Every port with its device.
+    pub(crate) fn sim_ports(&self) -> Vec<SimPort> {
+        let port = |(name, device): (String, Device)| {
             let port = match name.as_str() {
                 HOST => SimPort::host(),
                 UPLINK => SimPort::uplink(),
                 _ => self.sim_pod(&name),
             };
-            switch.port(port.mtu(device.mtu).caps(device.caps));
-        }
-        switch
+            port.mtu(device.mtu).caps(device.caps)
+        };
+        self.devices().into_iter().map(port).collect()
     }
 
     fn sim_pod(&self, name: &str) -> SimPort {
