@@ -21,7 +21,7 @@ pub use report::{LawBroken, PacketCount, PortBaseline, PortReport, Totals, Worke
 reasons! {
     /// What a worker counts beside frames and outcomes.
     Event {
-        /// Frames the switch made itself: answers, ICMP errors and announcements.
+        /// Frames the switch made itself and sent: ICMP errors and announcements. Answers are an outcome, `reply`.
         Originated = "originated",
         /// Copies of flooded frames that were sent.
         FloodCopies = "flood_copies",

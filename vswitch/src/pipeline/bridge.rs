@@ -2,6 +2,7 @@
 
 use podwire_control::model::Mac;
 
+use super::decap::fit_guess;
 use super::encap::{bridged, flood_has_target, inner_tos};
 use super::{Decision, Origin, Pass, Probe, Stage, largest_packet};
 use crate::frame::{Egress, Item};
@@ -70,7 +71,7 @@ impl<P: Probe> Pass<'_, P> {
         }
     }
 
-    fn bridge_to(&mut self, item: &Item, origin: Origin, bridge: &BridgeEntry, port: PortId) -> Decision {
+    fn bridge_to(&mut self, item: &mut Item, origin: Origin, bridge: &BridgeEntry, port: PortId) -> Decision {
         if port == origin.port {
             return Decision::drop(DropReason::Hairpin);
         }
@@ -94,6 +95,7 @@ impl<P: Probe> Pass<'_, P> {
             }
             _ => (Egress::Port { port, encap: None, mtu: u16::MAX }, entry.mtu),
         };
+        fit_guess(item, origin, mtu);
         if largest_packet(item) > usize::from(mtu) {
             return Decision::drop(DropReason::L2TooBig);
         }

@@ -109,6 +109,18 @@ impl<P: Probe> Pass<'_, P> {
     }
 }
 
+/// Makes the segments of a super-frame from the wire fit an egress. Their size is our own guess, since nothing marks
+/// such a frame; to tell the sender that they are too big would be to make up a packet and complain about it.
+pub(super) fn fit_guess(item: &mut Item, origin: Origin, mtu: u16) {
+    let headers_len = item.headers.header_len().saturating_sub(usize::from(item.headers.l3_offset));
+    let room = u16::try_from(usize::from(mtu).saturating_sub(headers_len)).unwrap_or(u16::MAX);
+    if let (Role::Tunnel(_), Some(gso)) = (origin.role, &mut item.frame.offload.gso)
+        && room > 0
+    {
+        gso.size = gso.size.min(room);
+    }
+}
+
 /// The pseudo-header sum of a whole TCP or UDP packet, and where its checksum field lies behind the L4 offset.
 fn pseudo_and_field(item: &Item) -> Option<(u32, usize)> {
     let headers = &item.headers;

@@ -1,7 +1,7 @@
 //! ICMP errors (RFC 792, RFC 1812 4.3.2, RFC 4443): built in the offender's place, quoting it, rate-limited, and sent
 //! back the way that leads to its source.
 //!
-//! The original is counted as dropped for its own reason; the answer is counted as `originated`.
+//! The original is counted as dropped for its own reason; the answer is counted as `originated` when it was sent.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -12,7 +12,6 @@ use super::{Decision, Origin, Pass, Probe, Stage, to_port};
 use crate::frame::{Egress, Frame, Item, Offload};
 use crate::outcome::{DropReason, Verdict};
 use crate::snapshot::{NextHop, Role};
-use crate::stats::Event;
 use crate::wire::icmp::{self, v4, v6};
 use crate::wire::{IcmpHeader, L3, L4, ethernet, ipv4, ipv6};
 
@@ -84,7 +83,6 @@ impl<P: Probe> Pass<'_, P> {
         if sent.is_none() {
             return dropped;
         }
-        self.count(Event::Originated);
         self.probe.note(Stage::Icmp, || format!("{problem:?} told to the sender"));
         Decision { verdict: Verdict::Drop(reason), egress: way.egress }
     }

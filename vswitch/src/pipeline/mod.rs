@@ -87,8 +87,9 @@ fn to_port(port: PortId, mtu: u16) -> Egress {
     Egress::Port { port, encap: None, mtu }
 }
 
-/// Whether an ICMP message may be answered: its checksum is right, or its device vouches for it or has yet to fill it in.
-pub(crate) fn icmp_is_intact(item: &Item) -> bool {
+/// Whether a packet's content may be acted upon: its checksum is right, or its sender has left it to a device.
+/// Whoever answers a damaged packet repairs the damage.
+pub(crate) fn is_undamaged(item: &Item) -> bool {
     item.frame.offload.checksum != Checksum::Unknown || verify_l4(item.frame.bytes(), &item.headers)
 }
 

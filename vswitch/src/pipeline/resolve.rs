@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use podwire_control::model::Mac;
 
-use super::{Decision, Origin, Pass, Probe, Stage, icmp_is_intact};
+use super::{Decision, Origin, Pass, Probe, Stage, is_undamaged};
 use crate::frame::Item;
 use crate::outcome::PuntReason;
 use crate::snapshot::{NextHop, Role};
@@ -56,7 +56,7 @@ impl<P: Probe> Pass<'_, P> {
 
     fn resolve_nd(&mut self, item: &mut Item, ip: &Ipv6, origin: Origin) -> Option<Decision> {
         // Off the link, in fragments or damaged, nobody may take it for a question (RFC 4861, 7.1.1; RFC 6980).
-        if ip.hop_limit != icmp::ND_HOP_LIMIT || ip.fragment.is_some() || !icmp_is_intact(item) {
+        if ip.hop_limit != icmp::ND_HOP_LIMIT || ip.fragment.is_some() || !is_undamaged(item) {
             return None;
         }
         let ask = NeighborSolicitation::read(item.headers.l4_bytes(item.frame.bytes()))?;

@@ -6,9 +6,10 @@ use std::net::IpAddr;
 
 use podwire_control::model::Mac;
 
+use super::decap::fit_guess;
 use super::encap::{encap, inner_tos};
 use super::icmp_error::{Problem, Reach};
-use super::{Decision, Origin, Pass, Probe, Stage, icmp_is_intact, largest_packet};
+use super::{Decision, Origin, Pass, Probe, Stage, is_undamaged, largest_packet};
 use crate::frame::{Checksum, Egress, Item, Offload};
 use crate::id::{PortId, VtepId};
 use crate::outcome::{DropReason, PuntReason, Verdict};
@@ -60,7 +61,7 @@ impl<P: Probe> Pass<'_, P> {
     /// What is for the gateway itself: a pod's echo request is answered here, all else is the host's, a damaged one too:
     /// an answer would give it a checksum that is right.
     fn to_gateway(&mut self, item: &mut Item, origin: Origin) -> Decision {
-        if origin.role == Role::Pod && is_whole_echo_request(item) && icmp_is_intact(item) {
+        if origin.role == Role::Pod && is_whole_echo_request(item) && is_undamaged(item) {
             self.probe.note(Stage::Route, || "echo request to the gateway: answered by the switch".into());
             echo_in_place(item);
             return Decision::reply(origin.port);
@@ -150,6 +151,7 @@ impl<P: Probe> Pass<'_, P> {
 
     /// A packet longer than the egress carries goes back with the MTU, unless IPv4 lets it be fragmented.
     fn too_big(&mut self, item: &mut Item, origin: Origin, mtu: u16) -> Option<Decision> {
+        fit_guess(item, origin, mtu);
         let may_fragment = matches!(item.headers.l3, L3::V4(ip) if !ip.dont_fragment);
         if largest_packet(item) <= usize::from(mtu) || may_fragment {
             return None;

@@ -88,12 +88,14 @@ impl Transmitter {
             } else {
                 self.deliver(snapshot, item, &way, stats)
             };
-            if flood {
-                stats.count(if result.is_ok() { Event::FloodCopies } else { Event::FloodDrops }, 1);
-            } else if let Err(reason) = result
-                && !matches!(verdict, Verdict::Drop(_))
-            {
-                verdict = Verdict::Drop(reason);
+            match (result, verdict) {
+                (result, _) if flood => {
+                    stats.count(if result.is_ok() { Event::FloodCopies } else { Event::FloodDrops }, 1);
+                }
+                // What leaves in the place of a dropped frame is an ICMP error about it.
+                (Ok(()), Verdict::Drop(_)) => stats.count(Event::Originated, 1),
+                (Ok(()), _) | (Err(_), Verdict::Drop(_)) => {}
+                (Err(reason), _) => verdict = Verdict::Drop(reason),
             }
         }
         verdict
@@ -116,7 +118,7 @@ impl Transmitter {
             let pieces = matches!(prepared, Prepared::Cut).then(|| self.arena.pieces());
             let out = Outgoing { frame: &item.frame, pieces, encap: way.encap.as_ref() };
             let segments = pieces.map_or_else(|| item.frame.segments(), |pieces| pieces.list.len());
-            half.tx(&out).map(|()| segments).map_err(|error| refused(snapshot, way, error))
+            half.tx(&out).map(|()| segments).map_err(|error| refused(snapshot, way, error, stats))
         });
         match result {
             Ok(segments) => {
@@ -128,9 +130,6 @@ impl Transmitter {
                 Ok(())
             }
             Err(reason) => {
-                if reason == DropReason::TxTooBig {
-                    stats.count(Event::PathMtuLowered, 1);
-                }
                 stats.tx_drop(way.port, 1);
                 Err(reason)
             }
@@ -140,7 +139,7 @@ impl Transmitter {
 
 /// The drop reason of a device's refusal. A path that turned out to be narrower is remembered, so that the next
 /// packet that is too long for it is answered with its MTU.
-fn refused(snapshot: &Snapshot, way: &Delivery, error: TxError) -> DropReason {
+fn refused(snapshot: &Snapshot, way: &Delivery, error: TxError, stats: &WorkerStats) -> DropReason {
     match error {
         TxError::Full => DropReason::TxFull,
         TxError::Down => DropReason::TxDown,
@@ -148,8 +147,9 @@ fn refused(snapshot: &Snapshot, way: &Delivery, error: TxError) -> DropReason {
         TxError::TooBig { path_mtu } => {
             if let (Some(mtu), Some(id)) = (path_mtu, tunnel(snapshot, way.port))
                 && let Some(vtep) = snapshot.vteps.get(id)
+                && vtep.path_mtu.fetch_min(mtu, Ordering::Relaxed) > mtu
             {
-                vtep.path_mtu.fetch_min(mtu, Ordering::Relaxed);
+                stats.count(Event::PathMtuLowered, 1);
             }
             DropReason::TxTooBig
         }
