@@ -39,7 +39,7 @@ impl Dice {
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
         let draw = self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32;
-        u8::try_from(draw * u64::from(end) >> 32).expect("below a byte")
+        u8::try_from((draw * u64::from(end)) >> 32).expect("below a byte")
     }
 
     fn node(&mut self) -> u8 {
@@ -151,7 +151,8 @@ impl Cluster {
 
     fn churn_route(&mut self, from: u8, to: u8, v6: bool) {
         let prefix = NodePlan(to).pod_cidrs()[usize::from(v6)];
-        if self.routes.remove(&(from, to, v6)) {
+        if self.dice.below(3) == 0 {
+            self.routes.remove(&(from, to, v6));
             self.switch(from).withdraw(&Key::Route(prefix));
         } else {
             self.routes.insert((from, to, v6));
@@ -162,7 +163,9 @@ impl Cluster {
 
     /// Takes or gives a VTEP one of its two endpoints; without any, it goes.
     fn churn_vtep(&mut self, from: u8, to: u8, v6: bool) {
-        if !self.endpoints.remove(&(from, to, v6)) {
+        if self.dice.below(3) == 0 {
+            self.endpoints.remove(&(from, to, v6));
+        } else {
             self.endpoints.insert((from, to, v6));
         }
         let mac = planned_spec(NodePlan(to)).vtep_mac();

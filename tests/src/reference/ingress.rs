@@ -16,7 +16,7 @@ const NEIGHBOR_ADVERTISEMENT: u8 = 136;
 const REDIRECT: u8 = 137;
 
 impl Reference {
-    pub(super) fn from_port(&mut self, arrival: &Arrival<'_>) -> Option<Fate> {
+    pub(super) fn of_port(&mut self, arrival: &Arrival<'_>) -> Option<Fate> {
         let seen = packet::read(arrival.bytes)?;
         let port = self.port(arrival.port);
         let refused = match port {
@@ -38,7 +38,7 @@ impl Reference {
         Some(self.on_segment(flight))
     }
 
-    pub(super) fn from_uplink(&mut self, arrival: &Arrival<'_>) -> Option<Fate> {
+    pub(super) fn of_uplink(&mut self, arrival: &Arrival<'_>) -> Option<Fate> {
         let outer = arrival.outer?;
         let bytes = arrival.bytes;
         if bytes.len() < 8 + 14 {

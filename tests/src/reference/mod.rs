@@ -135,7 +135,7 @@ impl Reference {
 
     /// What becomes of a frame; none when it is malformed, which is not this switch's to judge.
     pub fn decide(&mut self, arrival: &Arrival<'_>) -> Option<Expected> {
-        let fate = if arrival.port == UPLINK_PORT { self.from_uplink(arrival)? } else { self.from_port(arrival)? };
+        let fate = if arrival.port == UPLINK_PORT { self.of_uplink(arrival)? } else { self.of_port(arrival)? };
         Some(self.send(fate))
     }
 

@@ -107,7 +107,7 @@ impl Reference {
             return Fate::drop("tunnel_to_tunnel");
         }
         let way = self.vtep(name).filter(|_| self.has_uplink()).and_then(|vtep| {
-            let way = self.into_tunnel(vtep, self.routed_vni(vtep), ip.is_v6(), ip.tos)?;
+            let way = self.tunnel_way(vtep, self.routed_vni(vtep), ip.is_v6(), ip.tos)?;
             Some((way, Self::endpoint(vtep, ip.is_v6())?.1))
         });
         match way {
@@ -152,7 +152,7 @@ impl Reference {
         }
         let Hop::Vtep(name) = self.hop(ip.src) else { return None };
         let vtep = self.vtep(&name)?;
-        let way = self.into_tunnel(vtep, self.routed_vni(vtep), ip.is_v6(), 0)?;
+        let way = self.tunnel_way(vtep, self.routed_vni(vtep), ip.is_v6(), 0)?;
         Some((way, Self::endpoint(vtep, ip.is_v6())?.1, self.node.vtep_mac()))
     }
 }

@@ -69,7 +69,7 @@ impl Reference {
             Net::Ip(ip) => (ip.is_v6(), ip.tos),
             _ => (false, 0),
         };
-        self.into_tunnel(self.vtep(vtep)?, vni, v6, tos)
+        self.tunnel_way(self.vtep(vtep)?, vni, v6, tos)
     }
 
     fn flood(&self, flight: Flight) -> Fate {

@@ -126,7 +126,7 @@ impl Reference {
     }
 
     /// The way into a tunnel for a packet of this family and TOS.
-    pub(super) fn into_tunnel(&self, vtep: &Vtep, vni: u32, inner_v6: bool, tos: u8) -> Option<Way> {
+    pub(super) fn tunnel_way(&self, vtep: &Vtep, vni: u32, inner_v6: bool, tos: u8) -> Option<Way> {
         let (remote, _) = Self::endpoint(vtep, inner_v6)?;
         let overhead = if remote.is_ipv6() { OVERHEAD_V6 } else { OVERHEAD_V4 };
         let mtu = usize::from(self.node.underlay_mtu).saturating_sub(overhead);

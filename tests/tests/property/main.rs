@@ -3,6 +3,7 @@
 //! A failure prints the seed and the smallest case found. `PROPTEST_RNG_SEED=n` repeats a run, `PROPTEST_CASES=n`
 //! lengthens it.
 
+mod build;
 mod frames;
 mod laws;
 mod topology;
@@ -17,7 +18,8 @@ use podwire_vswitch::port::memory::MemoryFrame;
 use proptest::prelude::*;
 use proptest::test_runner::{RngSeed, TestRunner};
 
-use frames::{Built, shapes};
+use build::Built;
+use frames::shapes;
 use topology::{Topology, topologies};
 
 /// Topologies of a run, unless the environment asks for more.

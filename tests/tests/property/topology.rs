@@ -104,20 +104,7 @@ pub(crate) fn topologies() -> BoxedStrategy<Topology> {
         .prop_map(|(node, lists, transparent, flood)| {
             let (families, host, uplink, underlay_mtu, copy_dscp) = node;
             let (pods, vteps, routes, pins) = lists;
-            let shape = Topology {
-                families,
-                host,
-                uplink,
-                underlay_mtu,
-                copy_dscp,
-                pods,
-                vteps,
-                routes,
-                transparent,
-                flood,
-                pins,
-            };
-            shape
+            Topology { families, host, uplink, underlay_mtu, copy_dscp, pods, vteps, routes, transparent, flood, pins }
         })
         .boxed()
 }
