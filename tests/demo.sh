@@ -232,7 +232,7 @@ dropped() { # NODE REASON
   json "$1" drops | jq --arg reason "$2" '[.. | objects | select(.reason? == $reason) | .frames | tonumber] | add // 0'
 }
 forwarded() { # NODE
-  json "$1" stats | jq '[.totals[]? | select(.name == "forward") | .count | tonumber] | add // 0'
+  json "$1" stats | jq '.totals.forward // 0'
 }
 
 # ---- the story -----------------------------------------------------------------------------------------------

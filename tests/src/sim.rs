@@ -40,7 +40,7 @@ pub const UNDERLAY_MTU: u16 = 1_500;
 pub const POD_MTU: u16 = UNDERLAY_MTU - crate::plan::OVERHEAD6;
 
 /// Slots that have counters of their own; frames of ports beyond are counted together.
-const COUNTED_PORTS: usize = 128;
+const COUNTED_PORTS: usize = 32;
 /// When virtual time begins.
 const START: MonoNs = MonoNs(1_000_000_000_000);
 

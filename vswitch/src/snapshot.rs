@@ -16,6 +16,7 @@ use crate::id::{BridgeId, PortId, VtepId};
 use crate::port::PortCaps;
 use crate::table::fib::Fib;
 use crate::table::mac::MacTable;
+use crate::wire::vxlan;
 
 /// One generation of the switch's configuration.
 #[derive(Clone, Debug)]
@@ -72,11 +73,6 @@ pub struct Gateway<A> {
     pub router: A,
 }
 
-/// Inner packet bytes that VXLAN over IPv4 takes from the underlay MTU: inner Ethernet 14, VXLAN 8, UDP 8, IPv4 20.
-pub const OVERHEAD_V4: u16 = 50;
-/// The same over IPv6, whose header has 40 bytes.
-pub const OVERHEAD_V6: u16 = 70;
-
 impl Node {
     /// Largest inner L3 packet towards a remote address, by the underlay's MTU alone.
     #[must_use]
@@ -88,7 +84,8 @@ impl Node {
 /// Largest inner L3 packet for an underlay MTU.
 #[must_use]
 pub fn inner_mtu(underlay_mtu: u16, remote: IpAddr) -> u16 {
-    underlay_mtu.saturating_sub(if remote.is_ipv6() { OVERHEAD_V6 } else { OVERHEAD_V4 })
+    let overhead = if remote.is_ipv6() { vxlan::OVERHEAD_V6 } else { vxlan::OVERHEAD_V4 };
+    usize::from(underlay_mtu).saturating_sub(overhead).try_into().unwrap_or(0)
 }
 
 /// What a port is to the switch.

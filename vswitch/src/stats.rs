@@ -29,7 +29,7 @@ reasons! {
         FloodDrops = "flood_drops",
         /// Turns of the worker's loop.
         Passes = "passes",
-        /// Turns that found a frame or a command.
+        /// Turns that found a frame.
         BusyPasses = "busy_passes",
         /// Stations that were learned behind another port than before.
         MacMoves = "mac_moves",

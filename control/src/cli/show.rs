@@ -107,10 +107,15 @@ pub(super) fn counters_json(counters: &PortCounters) -> Value {
 const PORT_HEADER: [&str; 12] =
     ["ID", "NAME", "ROLE", "STATE", "OWNER", "MTU", "MAC", "ADDRESSES", "NETNS", "RX_FRAMES", "TX_FRAMES", "DROPS"];
 
+/// The port's slot; one whose device is closed has none.
+fn slot(port: &PortReport) -> Option<u32> {
+    (port.state == PortState::Up).then_some(port.id)
+}
+
 fn port_row(port: &PortReport) -> Vec<String> {
     let counters = &port.counters;
     vec![
-        port.id.to_string(),
+        dash(slot(port).as_ref()),
         port.name.clone(),
         port.role.name().into(),
         state_text(&port.state),
@@ -131,7 +136,7 @@ fn port_json(port: &PortReport) -> Value {
         PortState::Closed { reason } => ("closed", Some(reason)),
     };
     json!({
-        "id": port.id,
+        "id": slot(port),
         "name": port.name,
         "owner": port.owner.name(),
         "role": port.role.name(),
@@ -156,7 +161,7 @@ fn port_text(port: &PortReport) -> String {
     };
     pairs(&[
         ("name", port.name.clone()),
-        ("id", port.id.to_string()),
+        ("id", dash(slot(port).as_ref())),
         ("role", port.role.name().into()),
         ("state", state_text(&port.state)),
         ("owner", port.owner.to_string()),

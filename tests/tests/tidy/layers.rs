@@ -10,7 +10,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("id", &[]),
     ("limits", &[]),
     ("outcome", &["id"]),
-    ("wire", &["id", "limits", "outcome"]),
+    // Wire and frame are one layer: the parse looks at a frame's offload, a frame's item keeps what it found.
+    ("wire", &["id", "limits", "outcome", "frame"]),
     ("frame", &["id", "limits", "outcome", "wire"]),
     ("stats", &["id", "limits", "outcome"]),
     ("table", &["id", "limits", "outcome", "wire", "frame", "stats"]),

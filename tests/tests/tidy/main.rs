@@ -1,5 +1,5 @@
 //! The rules of the house that a machine can check: layers, `unsafe`, lengths, names, links, licences, and that
-//! every named outcome is tested. Reads the sources as text; needs no root.
+//! every named outcome is tested and documented. Reads the sources as text; needs no root.
 
 mod coverage;
 mod docs;

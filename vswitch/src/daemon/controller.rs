@@ -8,8 +8,9 @@ mod reload;
 mod watch;
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 
-use podwire_control::model::{Action, Applied, Changed, EventKind, Key, Object, Owner, Port, Refusal};
+use podwire_control::model::{Action, Applied, Changed, EventKind, Key, Mac, Object, Owner, Port, Refusal};
 
 use super::config::{Config, Poll};
 use super::devices::{Closing, DeviceError, Devices, underlay_mtu};
@@ -23,6 +24,7 @@ use crate::stats::PortBaseline;
 use crate::switch::{PortHalves, Switch, SwitchError, WorkersSpec};
 use crate::sys::affinity::{AffinityError, allowed_cpus};
 use crate::sys::clock::mono_now;
+use crate::wire::nd;
 use crate::worker::PollMode;
 pub use watch::TICK_MS;
 
@@ -315,8 +317,7 @@ impl Controller {
             let Some(port) = name.parse().ok().and_then(|name| effective.port(&name)) else { continue };
             let Some(own) = find_port(&snapshot, &name) else { continue };
             let segment = snapshot.bridge(crate::snapshot::POD_SEGMENT).map(|bridge| bridge.members.clone());
-            for frame in port.addresses.iter().filter_map(|own| super::announce::frame(port.mac_in_force(), own.addr()))
-            {
+            for frame in port.addresses.iter().filter_map(|own| announcement(port.mac_in_force(), own.addr())) {
                 for &member in segment.iter().flatten().filter(|&&member| member != own) {
                     // An announcement that is lost is made good by the next question.
                     let _ = self.switch.originate(member, frame.clone());
@@ -333,6 +334,14 @@ struct Work {
     /// Ports as they were, whose device had to go for the changed one.
     replaced: Vec<Port>,
     closing: Vec<Closing>,
+}
+
+/// The frame that says `address` is at `mac`.
+fn announcement(mac: Mac, address: IpAddr) -> Option<Vec<u8>> {
+    match address {
+        IpAddr::V4(own) => Some(nd::arp_request(mac, own, own).to_vec()),
+        IpAddr::V6(own) => nd::announcement(mac, own),
+    }
 }
 
 fn finish(closing: Vec<Closing>) {

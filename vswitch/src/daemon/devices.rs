@@ -163,7 +163,7 @@ impl Devices {
     /// [`DeviceError`] when an address can not be bound.
     pub fn open_uplink(&mut self, uplink: &Uplink, port: u16, mtu: u16) -> Result<PortHalves, DeviceError> {
         let addresses = uplink.addresses().collect();
-        let spec = UdpSpec { addresses, port, workers: self.workers, segmentation: true };
+        let spec = UdpSpec { addresses, port, workers: self.workers, segmentation: true, checksum: true };
         let open = UdpUplink::open(&spec)?;
         self.uplink = Some(open.status);
         self.table.insert(UPLINK_PORT.to_owned(), Device { mac: Mac::ZERO, mtu, caps: PortCaps::NONE });

@@ -2,7 +2,6 @@
 //!
 //! Nothing here touches a frame. The engine is driven through its snapshots and commands only.
 
-mod announce;
 pub mod backend;
 pub mod config;
 pub mod controller;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::anyhow;
 use clap::{Parser, Subcommand};
 use podwire_control::service;
 use tokio::signal::unix::{SignalKind, signal};
@@ -38,32 +38,42 @@ enum Verb {
 pub fn main() -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::try_from_env("PODWIRE_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi).init();
     let args = Args::parse();
-    let done = match args.command {
-        Some(Verb::Check) => check(&args.config),
-        None => serve(args.config),
-    };
-    match done {
+    if matches!(args.command, Some(Verb::Check)) {
+        return check(&args.config);
+    }
+    match serve(args.config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("{error:#}");
+            // Each error's own sentence names its cause already.
+            tracing::error!("{error}");
             ExitCode::FAILURE
         }
     }
 }
 
+/// Says what is wrong with the configuration, all of it at once; a person reads it, so it goes to no log.
 #[allow(clippy::print_stdout, reason = "the answer of `podwired check`")]
-fn check(path: &std::path::Path) -> anyhow::Result<()> {
-    Config::load(path)?;
-    println!("{} is fine", path.display());
-    Ok(())
+fn check(path: &std::path::Path) -> ExitCode {
+    match Config::load(path) {
+        Ok(_) => {
+            println!("{} is fine", path.display());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn serve(path: PathBuf) -> anyhow::Result<()> {
     let config = Config::load(&path)?;
     let socket = config.control.socket.clone();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| anyhow!("the runtime can not start: {error}"))?;
     runtime.block_on(async {
         let listener = service::bind(&socket)?;
         let events = EventBus::new(unix_ms);

@@ -3,6 +3,7 @@
 //!
 //! The original is counted as dropped for its own reason; the answer is counted as `originated` when it was sent.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use podwire_control::model::Mac;
@@ -35,6 +36,17 @@ pub(super) enum Problem {
     Unreachable(Reach),
     TimeExceeded,
     TooBig { mtu: u16 },
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreachable(Reach::Net) => f.write_str("no route to the destination"),
+            Self::Unreachable(Reach::Host) => f.write_str("the destination is unreachable"),
+            Self::TimeExceeded => f.write_str("time exceeded"),
+            Self::TooBig { mtu } => write!(f, "too big, the MTU is {mtu}"),
+        }
+    }
 }
 
 /// Type and code, and the four bytes behind the checksum.
@@ -83,7 +95,7 @@ impl<P: Probe> Pass<'_, P> {
         if sent.is_none() {
             return dropped;
         }
-        self.probe.note(Stage::Icmp, || format!("{problem:?} told to the sender"));
+        self.probe.note(Stage::Icmp, || format!("the sender is told: {problem}"));
         Decision { verdict: Verdict::Drop(reason), egress: way.egress }
     }
 

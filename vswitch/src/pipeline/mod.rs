@@ -24,7 +24,7 @@ use crate::frame::{Batch, Checksum, Egress, Item};
 use crate::id::{BridgeId, MonoNs, PortId};
 use crate::outcome::{DropReason, PuntReason, Verdict};
 use crate::segment::verify_l4;
-use crate::snapshot::{Role, Snapshot};
+use crate::snapshot::{POD_SEGMENT, Role, Snapshot};
 
 /// Decides every frame of the batch.
 pub fn forward<P: Probe>(snapshot: &Snapshot, state: &mut WorkerState, now: MonoNs, batch: &mut Batch, probe: &mut P) {
@@ -35,6 +35,23 @@ pub fn forward<P: Probe>(snapshot: &Snapshot, state: &mut WorkerState, now: Mono
         item.egress = decision.egress;
         pass.probe.note(Stage::Verdict, || decision.verdict.name());
     }
+}
+
+/// Tells the sender of a packet that the underlay has just refused as too long what does fit, so that it need not lose
+/// a second one to learn it. The answer is built in the packet's place; false when there is none to send.
+pub fn answer_too_big(snapshot: &Snapshot, state: &mut WorkerState, now: MonoNs, item: &mut Item) -> bool {
+    let Egress::Port { encap: Some(encap), .. } = item.egress else { return false };
+    let port = item.frame.ingress;
+    let (Some(entry), Some(vtep)) = (snapshot.port(port), snapshot.vteps.get(encap.vtep)) else { return false };
+    let Some(bridge) = entry.bridge.filter(|&bridge| bridge == POD_SEGMENT) else { return false };
+    // The router has put its own MAC there; the sender is behind the port.
+    item.headers.src = entry.mac;
+    let mtu = vtep.mtu(&snapshot.node, encap.remote);
+    let mut pass = Pass { snapshot, state, now, probe: &mut NoProbe };
+    let origin = Origin { port, role: entry.role, bridge };
+    let decision = pass.refuse(item, origin, DropReason::TxTooBig, icmp_error::Problem::TooBig { mtu });
+    item.egress = decision.egress;
+    item.egress != Egress::None
 }
 
 /// What the stages share while they decide a batch.

@@ -12,10 +12,7 @@ use crate::frame::Item;
 use crate::outcome::PuntReason;
 use crate::snapshot::{NextHop, Role};
 use crate::wire::icmp::{self, NeighborAdvertisement, NeighborSolicitation, v6};
-use crate::wire::{Arp, Ipv6, L3, L4, arp, ethernet, ipv6};
-
-/// All nodes of the link (RFC 4291, 2.7.1).
-const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+use crate::wire::{Arp, Ipv6, L3, L4, arp, ethernet, nd};
 
 impl<P: Probe> Pass<'_, P> {
     /// The answer to a question about an address, when the frame is one and the switch has the answer.
@@ -66,33 +63,20 @@ impl<P: Probe> Pass<'_, P> {
         self.probe.note(Stage::Resolve, || format!("ND: {target} is at {mac}"));
 
         let probing = ip.src == Ipv6Addr::UNSPECIFIED;
-        let (to_ip, to_mac) = if probing { (ALL_NODES, Mac([0x33, 0x33, 0, 0, 0, 1])) } else { (ip.src, asker) };
-        let is_router = self.snapshot.node.v6.is_some_and(|gateway| gateway.address == target);
-        let l3_offset = usize::from(item.headers.l3_offset);
-        let l4_start = l3_offset + ipv6::HEADER_LEN;
-        item.frame.set_len(l4_start + icmp::ND_ADVERTISEMENT_LEN);
-        item.frame.offload = crate::frame::Offload::default();
-        let bytes = item.frame.bytes_mut();
-        ethernet::set_addresses(bytes, to_mac, mac);
-        let fields = ipv6::Ipv6Fields {
-            traffic_class: 0,
-            flow_label: 0,
-            payload_len: u16::try_from(icmp::ND_ADVERTISEMENT_LEN).unwrap_or(0),
-            next_header: icmp::PROTOCOL_V6,
-            hop_limit: icmp::ND_HOP_LIMIT,
-            src: target,
-            dst: to_ip,
-        };
-        ipv6::write_header(bytes.get_mut(l3_offset..)?, &fields)?;
+        let (to_ip, to_mac) = if probing { (nd::ALL_NODES, nd::group_mac(nd::ALL_NODES)) } else { (ip.src, asker) };
         let answer = NeighborAdvertisement {
-            router: is_router,
+            router: self.snapshot.node.v6.is_some_and(|gateway| gateway.address == target),
             solicited: !probing,
             replaces: true,
             target,
             target_link_layer: Some(mac),
         };
-        answer.write(bytes.get_mut(l4_start..)?)?;
-        icmp::fill_checksum_v6(target, to_ip, bytes.get_mut(l4_start..)?);
+        let l3_offset = usize::from(item.headers.l3_offset);
+        item.frame.set_len(l3_offset + nd::ADVERTISEMENT_PACKET_LEN);
+        item.frame.offload = crate::frame::Offload::default();
+        let bytes = item.frame.bytes_mut();
+        ethernet::set_addresses(bytes, to_mac, mac);
+        nd::write_advertisement(bytes.get_mut(l3_offset..)?, to_ip, &answer)?;
         Some(Decision::reply(origin.port))
     }
 

@@ -4,6 +4,7 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use podwire_control::model::Mac;
 
 use super::decap::fit_guess;
@@ -13,7 +14,7 @@ use super::{Decision, Origin, Pass, Probe, Stage, is_undamaged, largest_packet};
 use crate::frame::{Checksum, Egress, Item, Offload};
 use crate::id::{PortId, VtepId};
 use crate::outcome::{DropReason, PuntReason, Verdict};
-use crate::snapshot::{NextHop, Role};
+use crate::snapshot::{NextHop, Role, Snapshot};
 use crate::wire::{L3, L4, ethernet, icmp, ipv4, ipv6};
 
 impl<P: Probe> Pass<'_, P> {
@@ -27,7 +28,7 @@ impl<P: Probe> Pass<'_, P> {
             return Decision::drop(DropReason::Martian);
         }
         if self.is_gateway(dst) {
-            return self.to_gateway(item, origin);
+            return self.route_gateway(item, origin);
         }
         if let Some(reason) = not_unicast(dst) {
             return Decision::drop(reason);
@@ -36,10 +37,7 @@ impl<P: Probe> Pass<'_, P> {
             return self.link_local(item, dst, origin);
         }
         let hop = self.snapshot.fib.lookup(dst).unwrap_or(NextHop::Outside);
-        self.probe.note(Stage::Route, || match self.snapshot.fib.lookup_prefix(dst) {
-            Some((len, hop)) => format!("{dst} matches a /{len} route: {hop:?}"),
-            None => format!("no route covers {dst}: outside the cluster"),
-        });
+        self.probe.note(Stage::Route, || describe(self.snapshot, dst));
         match hop {
             NextHop::Local { port, mac } => self.route_local(item, origin, port, mac),
             NextHop::Vtep(id) => self.route_vtep(item, origin, id),
@@ -60,7 +58,7 @@ impl<P: Probe> Pass<'_, P> {
 
     /// What is for the gateway itself: a pod's echo request is answered here, all else is the host's, a damaged one too:
     /// an answer would give it a checksum that is right.
-    fn to_gateway(&mut self, item: &mut Item, origin: Origin) -> Decision {
+    fn route_gateway(&mut self, item: &mut Item, origin: Origin) -> Decision {
         if origin.role == Role::Pod && is_whole_echo_request(item) && is_undamaged(item) {
             self.probe.note(Stage::Route, || "echo request to the gateway: answered by the switch".into());
             echo_in_place(item);
@@ -157,6 +155,26 @@ impl<P: Probe> Pass<'_, P> {
             return None;
         }
         Some(self.refuse(item, origin, DropReason::TooBig, Problem::TooBig { mtu }))
+    }
+}
+
+/// What the routes say of an address, in the words of `podwire route`.
+fn describe(snapshot: &Snapshot, dst: IpAddr) -> String {
+    let Some((len, hop)) = snapshot.fib.lookup_prefix(dst) else {
+        return format!("no route covers {dst}: outside the cluster");
+    };
+    let prefix = IpNet::new(dst, len).map_or_else(|_| format!("{dst}/{len}"), |net| net.trunc().to_string());
+    let port_name = |port| snapshot.port(port).map_or("of before", |entry| entry.name.as_str());
+    match hop {
+        NextHop::Local { port, mac } => format!("{prefix} via port {} at {mac}", port_name(port)),
+        NextHop::Vtep(id) => {
+            format!("{prefix} via vtep {}", snapshot.vteps.get(id).map_or("of before", |vtep| vtep.name.as_str()))
+        }
+        NextHop::NoSuchPod => format!("{dst} is in this node's {prefix}, and no pod has it"),
+        NextHop::NoRoute => format!("{dst} is in the cluster's {prefix}, and no route covers it"),
+        NextHop::Host => format!("{prefix} via host"),
+        NextHop::Outside => format!("{prefix} is outside the cluster"),
+        NextHop::Blackhole => format!("{prefix} via blackhole"),
     }
 }
 

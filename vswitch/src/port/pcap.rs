@@ -24,7 +24,9 @@ const _: () = assert!(FRAME_BYTES_MAX <= SNAP_BYTES as usize);
 
 /// A pcap file that several ports and threads write to. Clones share it.
 #[derive(Clone)]
-pub struct Capture(Arc<Mutex<Option<PcapWriter<Box<dyn Write + Send>>>>>);
+pub struct Capture(Arc<Mutex<Option<Writer>>>);
+
+type Writer = PcapWriter<Box<dyn Write + Send>>;
 
 impl fmt::Debug for Capture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

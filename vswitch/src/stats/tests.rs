@@ -1,3 +1,5 @@
+//! The counting law, one writer and many readers, and counters that never go back.
+
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;

@@ -10,6 +10,7 @@ pub mod icmp;
 pub mod ipv4;
 pub mod ipv6;
 mod layout;
+pub mod nd;
 mod parse;
 pub mod tcp;
 pub mod udp;

@@ -8,7 +8,8 @@ use super::transmit::Transmitter;
 use crate::frame::{Batch, Frame, FramePool};
 use crate::id::{MonoNs, PortId};
 use crate::limits::{BATCH_FRAMES, PORTS_MAX};
-use crate::pipeline::{NoProbe, WorkerState, forward};
+use crate::outcome::{DropReason, Verdict};
+use crate::pipeline::{NoProbe, WorkerState, answer_too_big, forward};
 use crate::port::{PortRx, PortTx, RxStatus};
 use crate::snapshot::Snapshot;
 use crate::stats::{PacketCount, WorkerStats};
@@ -133,12 +134,25 @@ impl Engine {
         self.transmitter.originate(snapshot, port, frame, &self.stats);
     }
 
+    /// Tells senders whose packets the underlay has just refused what does fit.
+    #[cold]
+    fn answer_too_big(&mut self, snapshot: &Snapshot, now: MonoNs) {
+        let refused = Verdict::Drop(DropReason::TxTooBig);
+        for item in self.batch.items_mut().iter_mut().filter(|item| item.verdict == refused) {
+            if answer_too_big(snapshot, &mut self.state, now, item) {
+                self.transmitter.send_answer(snapshot, item, &self.stats);
+            }
+        }
+    }
+
     fn decide_and_send(&mut self, snapshot: &Snapshot, now: MonoNs) {
         if self.batch.is_empty() {
             return;
         }
         forward(snapshot, &mut self.state, now, &mut self.batch, &mut NoProbe);
-        self.transmitter.send(snapshot, &mut self.batch, &self.stats);
+        if self.transmitter.send(snapshot, &mut self.batch, &self.stats) {
+            self.answer_too_big(snapshot, now);
+        }
         self.batch.recycle(&mut self.pool);
         debug_assert_eq!(self.pool.free(), self.pool.capacity(), "a frame was lost");
     }

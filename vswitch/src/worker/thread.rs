@@ -143,6 +143,8 @@ struct Worker {
     /// Ports without a file descriptor: always visited.
     unpollable: Vec<PortId>,
     ready: Vec<PortId>,
+    /// Ports that had more than one turn takes, or hold received frames back themselves; epoll need not know of those.
+    hot: Vec<PortId>,
     events: Events,
     last_work_ns: u64,
     last_tick_ns: u64,
@@ -155,6 +157,7 @@ impl Worker {
             cache: Cache::new(Arc::clone(&setup.snapshot)),
             unpollable: Vec::new(),
             ready: Vec::with_capacity(PORTS_MAX),
+            hot: Vec::with_capacity(PORTS_MAX),
             events: Events::new(),
             last_work_ns: 0,
             last_tick_ns: 0,
@@ -192,6 +195,11 @@ impl Worker {
         let snapshot = Arc::clone(self.cache.load());
         self.setup.shared.seen.store(snapshot.generation, Ordering::Release);
         self.ready.extend_from_slice(&self.unpollable);
+        for port in self.hot.drain(..) {
+            if !self.ready.contains(&port) {
+                self.ready.push(port);
+            }
+        }
         let mut frames = 0;
         while let Some(port) = self.ready.pop() {
             if snapshot.port(port).is_none() {
@@ -200,6 +208,9 @@ impl Worker {
             }
             let turn = self.engine.turn(&snapshot, now, port);
             frames += turn.frames;
+            if turn.status == RxStatus::More {
+                self.hot.push(port);
+            }
             if turn.status == RxStatus::Closed {
                 self.forget(port);
                 self.engine.close_rx(port);
@@ -222,6 +233,9 @@ impl Worker {
 
     /// How long this pass may wait for the first frame.
     fn patience(&self) -> Duration {
+        if !self.hot.is_empty() {
+            return Duration::ZERO;
+        }
         let longest = if self.unpollable.is_empty() { TICK } else { UNPOLLABLE_TICK };
         match PollMode::from_u8(self.setup.poll.load(Ordering::Relaxed)) {
             PollMode::Busy => Duration::ZERO,
@@ -258,9 +272,8 @@ impl Worker {
         self.forget(port);
         let token = u64::from(port.0);
         // A half without a descriptor, or with one that epoll refuses, is visited every pass: slower, but not deaf.
-        let pollable =
-            |half: &Box<dyn PortRx>| half.poll_fd().is_some_and(|fd| self.setup.epoll.add(fd, token).is_ok());
-        if !rx.iter().all(pollable) {
+        let pollable = |half: &dyn PortRx| half.poll_fd().is_some_and(|fd| self.setup.epoll.add(fd, token).is_ok());
+        if !rx.iter().all(|half| pollable(half.as_ref())) {
             self.unpollable.push(port);
         }
         self.engine.attach(port, rx, tx);
@@ -269,6 +282,7 @@ impl Worker {
     /// Stops polling a port.
     fn forget(&mut self, port: PortId) {
         self.unpollable.retain(|&other| other != port);
+        self.hot.retain(|&other| other != port);
         for half in self.engine.receivers(port) {
             if let Some(fd) = half.poll_fd() {
                 let _ = self.setup.epoll.remove(fd);

@@ -52,13 +52,27 @@ impl Transmitter {
         }
     }
 
-    /// Sends every frame of a decided batch and counts every outcome.
-    pub fn send(&mut self, snapshot: &Snapshot, batch: &mut Batch, stats: &WorkerStats) {
+    /// Sends every frame of a decided batch and counts every outcome. True when the underlay refused one as too long.
+    pub fn send(&mut self, snapshot: &Snapshot, batch: &mut Batch, stats: &WorkerStats) -> bool {
+        let mut too_big = false;
         for item in batch.items_mut() {
             let verdict = self.send_item(snapshot, item, stats);
             stats.outcome(item.frame.ingress, verdict);
             item.verdict = verdict;
+            too_big |= verdict == Verdict::Drop(DropReason::TxTooBig);
         }
+        self.flush();
+        too_big
+    }
+
+    /// Sends an answer that took the place of a frame whose outcome is already counted.
+    pub fn send_answer(&mut self, snapshot: &Snapshot, item: &mut Item, stats: &WorkerStats) {
+        // An answer that is lost is asked for again by the next packet.
+        let _ = self.send_item(snapshot, item, stats);
+        self.flush();
+    }
+
+    fn flush(&mut self) {
         while let Some(port) = self.touched.pop() {
             if let Some(half) = self.ports.get_mut(port.index()).and_then(Option::as_mut) {
                 half.flush();

@@ -1,3 +1,5 @@
+//! Each fault is told with its line and remedy, defaults are what they say, and the documentation is complete.
+
 use super::*;
 
 const DOCUMENTATION: &str = include_str!("../../../../docs/configuration.md");

@@ -293,17 +293,17 @@ impl Controller {
     /// A refusal when no route covers it.
     pub fn route(&self, address: IpAddr) -> Result<RouteMatch, Refusal> {
         let snapshot = self.switch.snapshot();
-        let none = || {
-            let reason = "no route covers it: it is outside the cluster, and goes to the node's own stack";
-            Refusal::new(format!("route to {address}"), reason)
-        };
-        let (len, hop) = snapshot.fib.lookup_prefix(address).ok_or_else(none)?;
-        let prefix = IpNet::new(address, len).map_err(|_| none())?.trunc();
+        let none = |reason: &str| Refusal::new(format!("route to {address}"), reason);
+        if self.node.gateways().any(|gateway| gateway == address) {
+            return Err(none("it is the gateway: the switch answers its pings, the node's own stack all else"));
+        }
+        let (len, hop) = snapshot.fib.lookup_prefix(address).ok_or_else(|| none(OUTSIDE))?;
+        let prefix = IpNet::new(address, len).map_err(|_| none(OUTSIDE))?.trunc();
         let effective = self.ledger.effective();
         if let Some((owner, podwire_control::model::Object::Route(route))) = effective.get(&Key::Route(prefix)) {
             return Ok(RouteMatch { route: route.clone(), owner });
         }
-        let (via, owner) = implied(&snapshot, hop).ok_or_else(none)?;
+        let (via, owner) = implied(&snapshot, hop).map_err(none)?;
         let stated = match &via {
             Via::Port(name) => effective.get(&Key::Port(name.clone())).map(|(owner, _)| owner),
             _ => None,
@@ -378,13 +378,22 @@ impl Controller {
     }
 }
 
-/// The next hop of a route that follows from the configuration or from a port, in the words routes are stated in.
-fn implied(snapshot: &Snapshot, hop: NextHop) -> Option<(Via, Owner)> {
+/// Why an address that no route covers has none.
+const OUTSIDE: &str = "no route covers it: it is outside the cluster, and goes to the node's own stack";
+
+/// The next hop of a route that follows from the configuration or from a port, in the words routes are stated in; or
+/// why there is none.
+fn implied(snapshot: &Snapshot, hop: NextHop) -> Result<(Via, Owner), &'static str> {
     match hop {
-        NextHop::Local { port, .. } => Some((Via::Port(snapshot.port(port)?.name.parse().ok()?), Owner::File)),
-        NextHop::NoSuchPod | NextHop::NoRoute | NextHop::Blackhole => Some((Via::Blackhole, Owner::File)),
-        NextHop::Host | NextHop::Outside => Some((Via::Host, Owner::File)),
-        NextHop::Vtep(_) => None,
+        NextHop::Local { port, .. } => {
+            let name = snapshot.port(port).and_then(|entry| entry.name.parse().ok()).ok_or("its port is closing")?;
+            Ok((Via::Port(name), Owner::File))
+        }
+        NextHop::NoSuchPod => Err("it is in this node's pod subnet, and no pod has it: drop:no_such_pod"),
+        NextHop::NoRoute => Err("it is in the cluster, and no route covers it: drop:no_route"),
+        NextHop::Blackhole => Ok((Via::Blackhole, Owner::File)),
+        NextHop::Host => Ok((Via::Host, Owner::File)),
+        NextHop::Outside | NextHop::Vtep(_) => Err(OUTSIDE),
     }
 }
 

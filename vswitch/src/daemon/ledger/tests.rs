@@ -1,3 +1,5 @@
+//! Statements by owner: atomic, idempotent, refused by name, and no other owner's objects touched.
+
 use super::*;
 use crate::limits;
 use podwire_control::model::{Bridge, Endpoint, Guard, Mac, Port, PortKind, Route, StaticMac, Via, Vtep};

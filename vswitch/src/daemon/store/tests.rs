@@ -1,3 +1,5 @@
+//! What is committed is there after a restart, and a file that can not be used is left as it is.
+
 use super::*;
 use crate::daemon::ledger::any;
 use podwire_control::model::{Route, Via};

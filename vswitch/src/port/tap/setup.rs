@@ -110,7 +110,7 @@ pub(super) fn open_and_configure(spec: &TapSpec, queues: usize) -> Result<(OpenT
     let failed = |source| TapPortError::Netlink { ifname: spec.ifname.clone(), source };
     let mut netlink = Netlink::open().map_err(failed)?;
     let before = netlink.find_link(&spec.ifname).map_err(failed)?;
-    if let Some(kind) = before.as_ref().and_then(|link| other_kind(link)) {
+    if let Some(kind) = before.as_ref().and_then(other_kind) {
         return Err(TapPortError::OtherDevice { ifname: spec.ifname.clone(), kind });
     }
     let tap = open(&spec.ifname, queues, spec.offloads)?;

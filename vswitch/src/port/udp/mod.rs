@@ -38,6 +38,8 @@ pub struct UdpSpec {
     pub workers: usize,
     /// Whether to use `UDP_SEGMENT` where the kernel has it.
     pub segmentation: bool,
+    /// Whether outer datagrams bear a checksum. Without one, segmentation is off: the kernel refuses it.
+    pub checksum: bool,
 }
 
 /// One worker's halves.
@@ -67,7 +69,7 @@ impl UdpUplink {
     /// # Errors
     /// [`UdpError`], naming the address.
     pub fn open(spec: &UdpSpec) -> Result<Self, UdpError> {
-        let limit = if spec.segmentation { segment_limit() } else { 0 };
+        let limit = if spec.segmentation && spec.checksum { segment_limit() } else { 0 };
         let status = Arc::new(UdpStatus::new(limit));
         let workers = (0..spec.workers.max(1)).map(|_| Self::halves(spec, &status)).collect::<Result<_, _>>()?;
         Ok(Self { workers, status })
@@ -80,7 +82,13 @@ impl UdpUplink {
             Ok(UdpRx::new(socket, Arc::clone(status)))
         };
         let send = |&address: &IpAddr| {
-            let one = |_| UdpSocket::open(SocketAddr::new(address, 0), Role::Send, SEND_QUEUE_BYTES);
+            let one = |_| {
+                let socket = UdpSocket::open(SocketAddr::new(address, 0), Role::Send, SEND_QUEUE_BYTES)?;
+                if !spec.checksum {
+                    socket.disable_checksum()?;
+                }
+                Ok(socket)
+            };
             (0..SEND_SOCKETS).map(one).collect::<Result<Vec<_>, _>>()
         };
         let rx = spec.addresses.iter().map(receive).collect::<Result<_, _>>()?;

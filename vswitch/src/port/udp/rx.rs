@@ -38,10 +38,6 @@ impl UdpRx {
         while self.next.0 < self.buffers.len() && delivered < budget && batch.room() > 0 {
             let (at, start) = self.next;
             let (datagram, bytes) = self.buffers.datagram(at);
-            if start >= bytes.len() {
-                self.next = (at + 1, 0);
-                continue;
-            }
             let Some(mut frame) = pool.take() else { break };
             let end = bytes.len().min(start + datagram.segment);
             frame.fill(&bytes[start..end]);
@@ -53,20 +49,21 @@ impl UdpRx {
         delivered
     }
 
-    /// Fetches the next burst; the status to end with, or none to go on.
-    fn fetch(&mut self) -> Option<RxStatus> {
+    /// Fetches the next burst: says whether it was the socket's last, or the status to end with.
+    fn fetch(&mut self) -> Result<bool, RxStatus> {
         let before = self.buffers.truncated();
         let received = self.socket.recv_many(&mut self.buffers);
         self.next = (0, 0);
         self.status.truncated.fetch_add(self.buffers.truncated() - before, Ordering::Relaxed);
         match received {
-            Ok(0) | Err(Errno::EAGAIN) => Some(RxStatus::Drained),
-            Ok(_) => None,
-            Err(Errno::EBADF | Errno::ENOTSOCK) => Some(RxStatus::Closed),
+            // Fewer than asked for: the socket was empty, which saves asking again. epoll is level-triggered.
+            Ok(count) => Ok(count < DATAGRAM_BUFFERS),
+            Err(Errno::EAGAIN) => Err(RxStatus::Drained),
+            Err(Errno::EBADF | Errno::ENOTSOCK) => Err(RxStatus::Closed),
             Err(_) => {
                 // A pending error of the socket, such as an ICMP answer to something sent; it is cleared by reading.
                 self.status.receive_errors.fetch_add(1, Ordering::Relaxed);
-                Some(RxStatus::More)
+                Err(RxStatus::More)
             }
         }
     }
@@ -78,14 +75,12 @@ impl PortRx for UdpRx {
         while left > 0 {
             let mut last_burst = false;
             if !self.has_pending() {
-                if let Some(status) = self.fetch() {
-                    return status;
-                }
-                // Fewer than asked for: the socket was empty, which saves asking again. epoll is level-triggered.
-                last_burst = self.buffers.len() < DATAGRAM_BUFFERS;
+                last_burst = match self.fetch() {
+                    Ok(last) => last,
+                    Err(status) => return status,
+                };
             }
-            let delivered = self.deliver(pool, batch, left);
-            left -= delivered;
+            left -= self.deliver(pool, batch, left);
             match (self.has_pending(), last_burst) {
                 (true, _) => return RxStatus::More,
                 (false, true) => return RxStatus::Drained,

@@ -48,6 +48,11 @@ impl<'a> Group<'a> {
         Self { spans: ArrayVec::new(), segment: 0, bytes: 0, closed: false }
     }
 
+    fn clear(&mut self) {
+        self.spans.clear();
+        (self.segment, self.bytes, self.closed) = (0, 0, false);
+    }
+
     fn datagrams(&self) -> usize {
         self.spans.len() / SPANS_PER_PACKET
     }
@@ -82,7 +87,7 @@ impl UdpTx {
     }
 
     /// The socket for a remote's family and an inner flow; none when we have no address of that family.
-    fn socket(&self, remote: IpAddr, entropy: u32) -> Option<&UdpSocket> {
+    pub(super) fn socket(&self, remote: IpAddr, entropy: u32) -> Option<&UdpSocket> {
         let sockets = if remote.is_ipv4() { &self.sockets_v4 } else { &self.sockets_v6 };
         let at = (u64::from(entropy) * sockets.len() as u64) >> 32;
         sockets.get(usize::try_from(at).unwrap_or(0))
@@ -125,7 +130,7 @@ impl PortTx for UdpTx {
             let len = VXLAN_HEADER_BYTES + header.len() + payload.len();
             if !group.takes(len, segments_max, bytes_max) {
                 self.send(socket, &group, options)?;
-                group = Group::new();
+                group.clear();
             }
             group.add([&vxlan, header, payload]);
         }
@@ -159,7 +164,7 @@ mod tests {
         let (mut group, mut sends) = (Group::new(), vec![vec![]]);
         for &len in lens {
             if !group.takes(len, segments, bytes) {
-                group = Group::new();
+                group.clear();
                 sends.push(vec![]);
             }
             group.add([&payload[..8], &payload[..0], &payload[..len - 8]]);

@@ -22,6 +22,10 @@ const SEGMENT_LIMITS: [usize; 2] = [128, 64];
 /// Most pieces any kernel takes in one send.
 pub const SEGMENTS_MAX: usize = SEGMENT_LIMITS[0];
 
+/// Options of linux/udp.h that libc does not have.
+const UDP_NO_CHECK6_TX: c_int = 101;
+const UDP_NO_CHECK6_RX: c_int = 102;
+
 /// Queue space of the probing socket.
 const PROBE_BUFFER_BYTES: usize = 65_536;
 
@@ -103,6 +107,8 @@ impl UdpSocket {
                 need("IP_RECVTOS", libc::IPPROTO_IP, libc::IP_RECVTOS, 1)?;
             } else {
                 need("IPV6_RECVTCLASS", libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS, 1)?;
+                // Tunnels may send none (RFC 6935); the inner packets bear their own.
+                need("UDP_NO_CHECK6_RX", libc::SOL_UDP, UDP_NO_CHECK6_RX, 1)?;
             }
             // Without it datagrams simply come one by one.
             let _slower = set_int(fd.as_fd(), libc::SOL_UDP, libc::UDP_GRO, 1);
@@ -111,6 +117,22 @@ impl UdpSocket {
         bind_to(&fd, address).map_err(|errno| UdpError::Bind { address, source: errno.into() })?;
         let address = local_address(&fd).unwrap_or(address);
         Ok(Self { fd, address, buffer_bytes: granted })
+    }
+
+    /// Sends without a UDP checksum from now on. The kernel then refuses segmentation.
+    ///
+    /// # Errors
+    /// [`UdpError::Option`].
+    pub fn disable_checksum(&self) -> Result<(), UdpError> {
+        let (option, level, name) = match self.address {
+            SocketAddr::V4(_) => ("SO_NO_CHECK", libc::SOL_SOCKET, libc::SO_NO_CHECK),
+            SocketAddr::V6(_) => ("UDP_NO_CHECK6_TX", libc::SOL_UDP, UDP_NO_CHECK6_TX),
+        };
+        set_int(self.fd.as_fd(), level, name, 1).map_err(|errno| UdpError::Option {
+            option,
+            address: self.address,
+            source: errno.into(),
+        })
     }
 
     /// The address it is bound to.

@@ -5,6 +5,7 @@ use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsRawFd;
 
+use arrayvec::ArrayVec;
 use nix::errno::Errno;
 
 use super::{UdpSocket, socklen_of};
@@ -19,7 +20,7 @@ const CONTROL_BYTES: usize = 128;
 /// One received buffer: one datagram, or several of one size (the last may be shorter) from one sender.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Datagram {
-    /// Bytes in the buffer.
+    /// Bytes in the buffer; 0 for an empty datagram.
     pub len: usize,
     /// Bytes of each datagram in it; `len` when it is one.
     pub segment: usize,
@@ -37,14 +38,14 @@ struct Control([u8; CONTROL_BYTES]);
 pub struct ReceiveBuffers {
     bytes: Box<[u8]>,
     control: Box<[Control; DATAGRAM_BUFFERS]>,
-    datagrams: [Datagram; DATAGRAM_BUFFERS],
-    len: usize,
+    /// What the last burst filled, each with its buffer.
+    datagrams: ArrayVec<(usize, Datagram), DATAGRAM_BUFFERS>,
     truncated: u64,
 }
 
 impl std::fmt::Debug for ReceiveBuffers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ReceiveBuffers").field("len", &self.len).field("truncated", &self.truncated).finish()
+        f.debug_struct("ReceiveBuffers").field("len", &self.len()).field("truncated", &self.truncated).finish()
     }
 }
 
@@ -52,36 +53,34 @@ impl ReceiveBuffers {
     /// Empty buffers.
     #[must_use]
     pub fn new() -> Self {
-        let nothing = Datagram { len: 0, segment: 0, remote: IpAddr::V4(Ipv4Addr::UNSPECIFIED), tos: 0 };
         Self {
             bytes: vec![0; DATAGRAM_BUFFERS * BUFFER_BYTES].into_boxed_slice(),
             control: Box::new([Control([0; CONTROL_BYTES]); DATAGRAM_BUFFERS]),
-            datagrams: [nothing; DATAGRAM_BUFFERS],
-            len: 0,
+            datagrams: ArrayVec::new(),
             truncated: 0,
         }
     }
 
-    /// Buffers the last burst filled.
+    /// Buffers the last burst filled, those thrown away left out.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.len
+        self.datagrams.len()
     }
 
     /// True when the last burst was none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.datagrams.is_empty()
     }
 
     /// One filled buffer.
     #[must_use]
     pub fn datagram(&self, at: usize) -> (Datagram, &[u8]) {
-        let datagram = self.datagrams[at];
-        (datagram, &self.bytes[at * BUFFER_BYTES..][..datagram.len])
+        let (buffer, datagram) = self.datagrams[at];
+        (datagram, &self.bytes[buffer * BUFFER_BYTES..][..datagram.len])
     }
 
-    /// Buffers that were cut or came without a sender, and are left empty; since the start.
+    /// Datagrams thrown away since the start, because they were cut or came without a sender.
     #[must_use]
     pub fn truncated(&self) -> u64 {
         self.truncated
@@ -95,12 +94,13 @@ impl Default for ReceiveBuffers {
 }
 
 impl UdpSocket {
-    /// Receives a burst into the buffers, in order; gives how many were filled. Allocates nothing, never blocks.
+    /// Receives a burst into the buffers, in order; gives how many came, those thrown away
+    /// included. Allocates nothing, never blocks.
     ///
     /// # Errors
     /// The kernel's; `EAGAIN` when there is nothing.
     pub fn recv_many(&self, buffers: &mut ReceiveBuffers) -> Result<usize, Errno> {
-        buffers.len = 0;
+        buffers.datagrams.clear();
         let mut names = [const { MaybeUninit::<libc::sockaddr_storage>::zeroed() }; DATAGRAM_BUFFERS];
         let mut spans = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: BUFFER_BYTES }; DATAGRAM_BUFFERS];
         // SAFETY: all-zero is a valid mmsghdr.
@@ -128,11 +128,11 @@ impl UdpSocket {
         for (at, (message, name)) in messages.iter().zip(&names).take(received).enumerate() {
             // SAFETY: the kernel filled this message; its control buffer and name are alive.
             let datagram = unsafe { read_message(message, name) };
-            let nothing = Datagram { len: 0, segment: 0, remote: IpAddr::V4(Ipv4Addr::UNSPECIFIED), tos: 0 };
-            buffers.truncated += u64::from(datagram.is_none());
-            buffers.datagrams[at] = datagram.unwrap_or(nothing);
+            match datagram {
+                Some(datagram) => buffers.datagrams.push((at, datagram)),
+                None => buffers.truncated += 1,
+            }
         }
-        buffers.len = received;
         Ok(received)
     }
 }

@@ -1,3 +1,5 @@
+//! Learning, moving, ageing and eviction, static entries, epochs, and all of it with threads at once.
+
 use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 
