@@ -2,7 +2,8 @@
 //!
 //! A step of a fixture that fails ends the test with a sentence; what a test may want to see fail is returned
 //! by the probe instead. Nothing here touches the root network namespace: links are made inside namespaces.
-//! What the switch itself decides is tested over memory ports and in virtual time: `sim`.
+//! What the switch itself decides is tested over memory ports and in virtual time: `sim`, held to
+//! `reference`.
 #![forbid(unsafe_code)]
 #![allow(clippy::disallowed_methods, reason = "the kit waits for, and times, real kernels in real time")]
 
@@ -15,6 +16,7 @@ pub mod packet;
 pub mod plan;
 pub mod pod;
 pub mod probe;
+pub mod reference;
 pub mod sim;
 pub mod underlay;
 

@@ -308,9 +308,16 @@ pub fn retire_ports(old: &Snapshot, now: &Snapshot) {
     for (slot, entry) in old.ports.iter().enumerate() {
         let Some(entry) = entry else { continue };
         let port = PortId(u16::try_from(slot).unwrap_or(u16::MAX));
-        let stays = now.port(port).is_some_and(|new| new.name == entry.name && new.bridge == entry.bridge);
-        if !stays {
-            for bridge in now.bridges.iter().flatten() {
+        // A port that is on another bridge now has just been pinned there: that table keeps what it knows of it.
+        let same = now.port(port).filter(|new| new.name == entry.name);
+        if same.is_some_and(|new| new.bridge == entry.bridge) {
+            continue;
+        }
+        let kept = same.and_then(|new| new.bridge);
+        for (slot, bridge) in now.bridges.iter().enumerate() {
+            if let Some(bridge) = bridge
+                && kept.is_none_or(|kept| kept.index() != slot)
+            {
                 bridge.macs.retire_port(port);
             }
         }

@@ -43,6 +43,9 @@ impl<P: Probe> Pass<'_, P> {
         if let Some(reason) = parse(item) {
             return Decision::drop(reason);
         }
+        if !item.headers.src.is_station() {
+            return Decision::drop(DropReason::SourceMacInvalid);
+        }
         if !combine_ecn(item, outer) {
             return Decision::drop(DropReason::EcnIllegal);
         }
@@ -57,6 +60,10 @@ impl<P: Probe> Pass<'_, P> {
         }
         if item.headers.dst != snapshot.node.vtep_mac {
             return Decision::drop(DropReason::VxlanNotForUs);
+        }
+        // What is routed leaves on the pod segment, where no tag may pass (RFC 7348, 6.1, says the same of any tunnel).
+        if item.headers.vlan.is_some() {
+            return Decision::drop(DropReason::VlanNotAllowed);
         }
         self.route(item, origin(crate::snapshot::POD_SEGMENT))
     }

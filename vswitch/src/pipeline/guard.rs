@@ -40,7 +40,7 @@ fn refuse_v6(item: &Item, ip: &Ipv6, mac: Mac, guard: &SourceGuard) -> Option<Dr
     if !from_nobody && !guard.permits(IpAddr::V6(ip.src)) {
         return Some(DropReason::SpoofedIp);
     }
-    let l4 = item.frame.bytes().get(usize::from(item.headers.l4_offset)..).unwrap_or_default();
+    let l4 = item.headers.l4_bytes(item.frame.bytes());
     let honest = match kind {
         Some(v6::ROUTER_ADVERTISEMENT | v6::REDIRECT) => false,
         Some(v6::NEIGHBOR_SOLICITATION) => {

@@ -52,12 +52,11 @@ impl<P: Probe> Pass<'_, P> {
     }
 
     fn resolve_nd(&mut self, item: &mut Item, ip: &Ipv6, origin: Origin) -> Option<Decision> {
-        let l4_offset = usize::from(item.headers.l4_offset);
-        let ask = NeighborSolicitation::read(item.frame.bytes().get(l4_offset..)?)?;
-        // RFC 4861, 7.1.1: what came through a router or is damaged is no question.
-        if ip.hop_limit != icmp::ND_HOP_LIMIT || !is_undamaged(item) {
+        // Off the link, in fragments or damaged, nobody may take it for a question (RFC 4861, 7.1.1; RFC 6980).
+        if ip.hop_limit != icmp::ND_HOP_LIMIT || ip.fragment.is_some() || !is_undamaged(item) {
             return None;
         }
+        let ask = NeighborSolicitation::read(item.headers.l4_bytes(item.frame.bytes()))?;
         let target = ask.target;
         let asker = item.headers.src;
         let mac = self.owner_of(IpAddr::V6(target), asker, origin)?;

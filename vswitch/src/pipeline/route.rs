@@ -56,7 +56,8 @@ impl<P: Probe> Pass<'_, P> {
         }
     }
 
-    /// What is for the gateway itself: a pod's echo request is answered here, all else is the host's.
+    /// What is for the gateway itself: a pod's echo request is answered here, all else is the host's, a damaged one too:
+    /// an answer would give it a checksum that is right.
     fn route_gateway(&mut self, item: &mut Item, origin: Origin) -> Decision {
         if origin.role == Role::Pod && is_whole_echo_request(item) && is_undamaged(item) {
             self.probe.note(Stage::Route, || "echo request to the gateway: answered by the switch".into());

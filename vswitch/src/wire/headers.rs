@@ -210,6 +210,14 @@ impl Headers {
         }
     }
 
+    /// The L4 header and what follows it in `frame`, without Ethernet padding.
+    #[inline]
+    #[must_use]
+    pub fn l4_bytes<'a>(&self, frame: &'a [u8]) -> &'a [u8] {
+        let end = usize::from(self.l3_offset) + self.packet_len(frame.len());
+        frame.get(usize::from(self.l4_offset)..end).unwrap_or_default()
+    }
+
     /// Whether the packet is IPv6.
     #[inline]
     #[must_use]
@@ -366,6 +374,9 @@ mod tests {
             assert_eq!(headers.payload_offset(), header_len);
         }
         assert_eq!(headers(L3::Other, L4::None).packet_len(3), 0);
+        let frame: Vec<u8> = (0..100).collect();
+        assert_eq!(headers(v4(30), udp).l4_bytes(&frame), &frame[34..44]);
+        assert!(headers(v4(99), udp).l4_bytes(&frame).is_empty(), "cut off");
     }
 
     #[test]
