@@ -9,6 +9,8 @@ mod reload;
 mod watch;
 
 use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 
 use podwire_control::model::{Applied, Key, Object, Owner, Port, Refusal};
 
@@ -26,6 +28,9 @@ use crate::sys::affinity::{AffinityError, allowed_cpus};
 use crate::sys::clock::mono_now;
 use crate::worker::PollMode;
 pub use watch::TICK_MS;
+
+/// Interfaces that are removed at a time.
+const CLOSING_THREADS_MAX: usize = 16;
 
 /// The daemon can not start.
 #[derive(Debug, thiserror::Error)]
@@ -186,12 +191,26 @@ impl Controller {
     }
 }
 
+/// Removes interfaces, several at a time: the kernel takes some 20 ms for each, nearly all of it waiting.
 fn finish(closing: Vec<Closing>) {
-    for device in closing {
-        if let Err(error) = device.finish() {
-            tracing::warn!(%error, "an interface could not be removed; `ip link del` takes it away");
+    let threads = closing.len().min(CLOSING_THREADS_MAX);
+    let left = Mutex::new(closing.into_iter());
+    let close = || {
+        loop {
+            let next = left.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let Some(device) = next else { return };
+            if let Err(error) = device.finish() {
+                tracing::warn!(%error, "an interface could not be removed; `ip link del` takes it away");
+            }
         }
-    }
+    };
+    thread::scope(|scope| {
+        for _ in 1..threads {
+            // Without a thread more, this one does the work.
+            let _ = thread::Builder::new().name("close".into()).spawn_scoped(scope, close);
+        }
+        close();
+    });
 }
 
 fn named_ports(snapshot: &Snapshot) -> impl Iterator<Item = (PortId, &str)> {
