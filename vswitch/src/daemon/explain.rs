@@ -3,7 +3,7 @@
 //! As a pod does, it first resolves its next hop, by a made-up ARP request or neighbour solicitation. The walk runs
 //! on scratch state: nothing is learned, counted or sent.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use etherparse::PacketBuilder;
@@ -14,10 +14,10 @@ use crate::compile::link_local;
 use crate::frame::{Batch, Egress, Frame};
 use crate::id::{MonoNs, PortId};
 use crate::outcome::{DropReason, Verdict};
-use crate::pipeline::{Recorder, WorkerState, deliveries, forward};
+use crate::pipeline::{Recorder, Stage, WorkerState, deliveries, forward};
 use crate::snapshot::{PortEntry, Role, Snapshot};
 use crate::stats::WorkerStats;
-use crate::wire::{Arp, L3, arp, ethernet, icmp, ipv6};
+use crate::wire::{L3, nd};
 
 /// Source port of a made-up packet, where none is asked for: the first ephemeral one (RFC 6335).
 const SOURCE_PORT: u16 = 49_152;
@@ -55,14 +55,14 @@ pub fn explain(
                 Ok(mac) => mac,
                 Err(verdict) => {
                     let egress = format!("not sent: nobody answers for {hop}");
-                    return Ok(Explanation { steps: walk.steps, verdict: verdict.name(), egress });
+                    return Ok(walk.ended(verdict, egress));
                 }
             }
         }
     };
     let bytes = packet(query, &sender, dst_mac)?;
     let (verdict, egress, _) = walk.walk(sender.id, &bytes);
-    Ok(Explanation { steps: walk.steps, verdict: verdict.name(), egress })
+    Ok(walk.ended(verdict, egress))
 }
 
 fn sender<'a>(snapshot: &'a Snapshot, query: &ExplainQuery, addresses: &[IpNet]) -> Result<Sender<'a>, Refusal> {
@@ -128,11 +128,17 @@ impl Walk<'_> {
         (verdict, egress, batch)
     }
 
+    /// The whole walk. Its last step is the verdict, which is not said twice.
+    fn ended(mut self, verdict: Verdict, egress: String) -> Explanation {
+        self.steps.pop_if(|last| last.stage == Stage::Verdict.to_string());
+        Explanation { steps: self.steps, verdict: verdict.name(), egress }
+    }
+
     /// The MAC the sender would learn for an address, or the verdict its question ended in.
     fn resolve(&mut self, sender: &Sender<'_>, hop: IpAddr) -> Result<Mac, Verdict> {
         let question = match (hop, sender.address) {
-            (IpAddr::V4(target), IpAddr::V4(own)) => arp_request(sender.mac, own, target),
-            (IpAddr::V6(target), _) => neighbor_solicitation(sender.mac, link_local(sender.entry.mac), target),
+            (IpAddr::V4(target), IpAddr::V4(own)) => Some(nd::arp_request(sender.mac, own, target).to_vec()),
+            (IpAddr::V6(target), _) => nd::solicitation(sender.mac, link_local(sender.entry.mac), target),
             _ => None,
         };
         let asks = if hop.is_ipv4() { "ARP" } else { "a neighbour solicitation" };
@@ -151,46 +157,6 @@ impl Walk<'_> {
             _ => Err(verdict),
         }
     }
-}
-
-fn arp_request(mac: Mac, own: Ipv4Addr, target: Ipv4Addr) -> Option<Vec<u8>> {
-    let mut bytes = vec![0; ethernet::HEADER_LEN + arp::PACKET_LEN];
-    ethernet::write_header(&mut bytes, Mac::BROADCAST, mac, ethernet::ETHERTYPE_ARP)?;
-    let request = Arp {
-        operation: arp::OPERATION_REQUEST,
-        sender_mac: mac,
-        sender_ip: own,
-        target_mac: Mac::ZERO,
-        target_ip: target,
-    };
-    arp::write(&mut bytes[ethernet::HEADER_LEN..], &request)?;
-    Some(bytes)
-}
-
-fn neighbor_solicitation(mac: Mac, own: Ipv6Addr, target: Ipv6Addr) -> Option<Vec<u8>> {
-    let group = icmp::solicited_node(target);
-    let [.., a, b, c, d] = group.octets();
-    let message_len = icmp::ND_LEN_MIN + 8;
-    let mut bytes = vec![0; ethernet::HEADER_LEN + ipv6::HEADER_LEN + message_len];
-    ethernet::write_header(&mut bytes, Mac([0x33, 0x33, a, b, c, d]), mac, ethernet::ETHERTYPE_IPV6)?;
-    let packet = &mut bytes[ethernet::HEADER_LEN..];
-    let fields = ipv6::Ipv6Fields {
-        traffic_class: 0,
-        flow_label: 0,
-        payload_len: u16::try_from(message_len).ok()?,
-        next_header: icmp::PROTOCOL_V6,
-        hop_limit: icmp::ND_HOP_LIMIT,
-        src: own,
-        dst: group,
-    };
-    ipv6::write_header(packet, &fields)?;
-    let message = &mut packet[ipv6::HEADER_LEN..];
-    message[0] = icmp::v6::NEIGHBOR_SOLICITATION;
-    message[8..24].copy_from_slice(&target.octets());
-    message[24..26].copy_from_slice(&[1, 1]); // source link-layer address, 8 bytes (RFC 4861, 4.6.1)
-    message[26..32].copy_from_slice(&mac.0);
-    icmp::fill_checksum_v6(own, group, message);
-    Some(bytes)
 }
 
 /// The packet asked for, as bytes.
