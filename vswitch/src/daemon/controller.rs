@@ -270,15 +270,14 @@ impl Controller {
                 self.switch.attach(id, halves)?;
             }
         }
-        let next: Vec<(PortId, bool)> = named_ports(&compiled.snapshot)
-            .map(|(id, name)| (id, old.port(id).is_some_and(|before| before.name == name)))
-            .collect();
-        let generation = self.switch.publish(compiled, mono_now())?;
+        // Before the workers see the snapshot: the first thing they do then is to receive from the new ports.
         let stats: Vec<_> = self.switch.workers().map(|(stats, _)| std::sync::Arc::clone(stats)).collect();
-        for (id, _) in next.into_iter().filter(|(_, stayed)| !stayed) {
-            self.baselines.insert(id, PortBaseline::capture(&stats, id));
+        for (id, name) in named_ports(&compiled.snapshot) {
+            if old.port(id).is_none_or(|before| before.name != name) {
+                self.baselines.insert(id, PortBaseline::capture(&stats, id));
+            }
         }
-        Ok(generation)
+        self.switch.publish(compiled, mono_now())
     }
 
     fn detach(&mut self, id: PortId) {
