@@ -27,6 +27,9 @@ const START_MAX: Duration = Duration::from_secs(10);
 /// How long a daemon may take to end after SIGTERM.
 const STOP_MAX: Duration = Duration::from_secs(5);
 
+/// How long a switch may take to be quiet after the last probe.
+const QUIET_MAX: Duration = Duration::from_secs(2);
+
 /// What goes into a node's `podwired.toml`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NodeSpec {
@@ -65,6 +68,13 @@ impl NodeSpec {
             poll: "adaptive".into(),
             environment: Vec::new(),
         }
+    }
+
+    /// The same with an underlay of one family only.
+    #[must_use]
+    pub fn over(mut self, v6: bool) -> Self {
+        self.underlay.retain(|address| address.addr().is_ipv6() == v6);
+        self
     }
 
     /// The configuration file's text.
@@ -123,14 +133,26 @@ impl Node {
     #[must_use]
     #[track_caller]
     pub fn pair(wire: Wire) -> (Self, Self) {
-        let mut a = Self::new(NodeSpec::planned(NodePlan(1)));
-        let mut b = Self::new(NodeSpec::planned(NodePlan(2)));
+        Self::pair_of([NodeSpec::planned(NodePlan(1)), NodeSpec::planned(NodePlan(2))], wire)
+    }
+
+    /// [`Self::pair`] of nodes that differ from the plan.
+    #[must_use]
+    #[track_caller]
+    pub fn pair_of(specs: [NodeSpec; 2], wire: Wire) -> (Self, Self) {
+        let [mut a, mut b] = specs.map(Self::new);
         join_underlay((&a.netns, &a.spec.underlay), (&b.netns, &b.spec.underlay), wire);
+        Self::introduce(&mut a, &mut b);
+        (a, b)
+    }
+
+    /// Starts two wired nodes and makes each known to the other.
+    #[track_caller]
+    pub fn introduce(a: &mut Self, b: &mut Self) {
         a.start();
         b.start();
         a.reach(&b.as_remote());
         b.reach(&a.as_remote());
-        (a, b)
     }
 
     /// Path of the control socket.
@@ -243,6 +265,36 @@ impl Node {
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("podwire {all:?} printed no JSON ({error}): {text}"))
     }
 
+    /// A counter of the whole switch, by its name in `podwire stats`, such as `drop:no_route`.
+    ///
+    /// # Panics
+    /// When there is no such counter.
+    #[must_use]
+    #[track_caller]
+    pub fn total(&self, counter: &str) -> u64 {
+        let stats = self.podwire_json(&["stats"]);
+        let value = &stats["totals"][counter];
+        value.as_u64().unwrap_or_else(|| panic!("stats have no counter {counter}: {}", stats["totals"]))
+    }
+
+    /// Says that received frames and outcomes add up, once the switch is quiet.
+    ///
+    /// # Panics
+    /// When they still do not after a while.
+    #[track_caller]
+    pub fn assert_every_frame_is_counted(&self) {
+        let deadline = Instant::now() + QUIET_MAX;
+        loop {
+            let stats = self.podwire_json(&["stats"]);
+            let (received, ended) = (received_frames(&stats), ended_frames(&stats));
+            if received == ended {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{received} frames were received and {ended} ended: {stats}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Adds a pod of the plan by its host number, with a TAP of the default kind.
     #[must_use]
     #[track_caller]
@@ -305,6 +357,19 @@ impl Drop for Node {
             eprintln!("---- log of podwired on {} ----\n{log}----", self.spec.name);
         }
     }
+}
+
+fn received_frames(stats: &Value) -> u64 {
+    let ports = stats["ports"].as_array().into_iter().flatten();
+    ports.filter_map(|port| port["counters"]["rx_frames"].as_u64()).sum()
+}
+
+fn ended_frames(stats: &Value) -> u64 {
+    let is_outcome = |name: &str| {
+        ["forward", "flood", "reply"].contains(&name) || name.starts_with("punt:") || name.starts_with("drop:")
+    };
+    let totals = stats["totals"].as_object().into_iter().flatten();
+    totals.filter(|(name, _)| is_outcome(name)).filter_map(|(_, value)| value.as_u64()).sum()
 }
 
 fn signal(child: &Child, signal: Signal) {
