@@ -3,9 +3,10 @@
 //! The daemon's log goes to a file; it is printed when the test fails. What stays behind a killed daemon
 //! (its persistent TAPs) goes with the namespaces.
 
-use std::fmt::Write as _;
+mod spec;
+
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
@@ -18,9 +19,11 @@ use tempfile::TempDir;
 use crate::binary::binary;
 use crate::command::{self, Outcome};
 use crate::netns::{Netns, Wire};
-use crate::plan::{self, NodePlan};
+use crate::plan::NodePlan;
 use crate::pod::{POD_INTERFACE, Pod};
 use crate::underlay::{RemoteNode, join_underlay};
+
+pub use spec::NodeSpec;
 
 /// How long a daemon may take from its start to the first answer.
 const START_MAX: Duration = Duration::from_secs(10);
@@ -29,79 +32,6 @@ const STOP_MAX: Duration = Duration::from_secs(5);
 
 /// How long a switch may take to be quiet after the last probe.
 const QUIET_MAX: Duration = Duration::from_secs(2);
-
-/// What goes into a node's `podwired.toml`.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct NodeSpec {
-    /// Name of the node.
-    pub name: String,
-    /// Pod subnets, one a family.
-    pub pod_cidrs: Vec<IpNet>,
-    /// Subnets of the whole cluster.
-    pub cluster_cidrs: Vec<IpNet>,
-    /// Underlay addresses with their prefix; VTEP addresses, at most one a family.
-    pub underlay: Vec<IpNet>,
-    /// VXLAN network identifier.
-    pub vni: u32,
-    /// UDP port of VXLAN.
-    pub port: u16,
-    /// Cores for workers, such as `0-1`; the daemon's default when not given.
-    pub cpus: Option<String>,
-    /// `busy`, `adaptive` or `interrupt`.
-    pub poll: String,
-    /// Environment of the daemon beside the test's own, such as `RUST_LOG`.
-    pub environment: Vec<(String, String)>,
-}
-
-impl NodeSpec {
-    /// The plan's node: dual-stack pods and a dual-stack underlay.
-    #[must_use]
-    pub fn planned(plan: NodePlan) -> Self {
-        Self {
-            name: plan.name(),
-            pod_cidrs: plan.pod_cidrs().to_vec(),
-            cluster_cidrs: NodePlan::cluster_cidrs().to_vec(),
-            underlay: plan.underlay().to_vec(),
-            vni: plan::VNI,
-            port: plan::VXLAN_PORT,
-            cpus: None,
-            poll: "adaptive".into(),
-            environment: Vec::new(),
-        }
-    }
-
-    /// The same with an underlay of one family only.
-    #[must_use]
-    pub fn over(mut self, v6: bool) -> Self {
-        self.underlay.retain(|address| address.addr().is_ipv6() == v6);
-        self
-    }
-
-    /// The configuration file's text.
-    #[must_use]
-    pub fn toml(&self, socket: &Path, state_dir: &Path) -> String {
-        let list = |items: Vec<String>| format!("[{}]", items.join(", "));
-        let nets = |nets: &[IpNet]| list(nets.iter().map(|net| format!("\"{net}\"")).collect());
-        let addresses = list(self.underlay.iter().map(|net| format!("\"{}\"", net.addr())).collect());
-        let mut text = format!(
-            "[node]\nname = \"{}\"\npod_cidrs = {}\ncluster_cidrs = {}\n\
-             [host]\ninterface = \"podwire0\"\n[uplink]\nkind = \"udp\"\naddress = {addresses}\n\
-             [vxlan]\nvni = {}\nport = {}\n[workers]\npoll = \"{}\"\n",
-            self.name,
-            nets(&self.pod_cidrs),
-            nets(&self.cluster_cidrs),
-            self.vni,
-            self.port,
-            self.poll
-        );
-        if let Some(cpus) = &self.cpus {
-            let _ = writeln!(text, "cpus = \"{cpus}\"");
-        }
-        let (socket, state_dir) = (socket.display(), state_dir.display());
-        let _ = writeln!(text, "[control]\nsocket = \"{socket}\"\nstate_dir = \"{state_dir}\"");
-        text
-    }
-}
 
 /// A node's namespace and the daemon in it.
 #[derive(Debug)]
@@ -375,24 +305,5 @@ fn ended_frames(stats: &Value) -> u64 {
 fn signal(child: &Child, signal: Signal) {
     if let Ok(pid) = i32::try_from(child.id()) {
         let _ = kill(Pid::from_raw(pid), signal);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_configuration_has_the_shape_of_the_contract() {
-        let text = NodeSpec::planned(NodePlan(1)).toml(Path::new("/run/x.sock"), Path::new("/var/lib/x"));
-        for line in [
-            "name = \"node1\"",
-            "pod_cidrs = [\"10.244.1.0/24\", \"fd00:244:1::/64\"]",
-            "cluster_cidrs = [\"10.244.0.0/16\", \"fd00:244::/32\"]",
-            "address = [\"172.31.0.1\", \"fd00:31::1\"]",
-            "socket = \"/run/x.sock\"",
-        ] {
-            assert!(text.lines().any(|other| other == line), "{line} is missing in\n{text}");
-        }
     }
 }
