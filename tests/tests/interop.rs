@@ -167,7 +167,9 @@ fn on_an_untouched_veth_without_outer_checksums() {
 fn on_a_wire_without_offloads_with_outer_checksums() {
     let wire = Wire { offloads: false, ..Wire::default() };
     let fixture = check(Shape { wire, ..Shape::default() });
-    assert_eq!(fixture.node.total("partial_from_wire"), 0);
+    // One in 65,536 right checksums is the pseudo-header's sum by chance; completing it again does it no harm.
+    let (by_chance, forwarded) = (fixture.node.total("partial_from_wire"), fixture.node.total("forward"));
+    assert!(by_chance * 1_000 < forwarded, "{by_chance} of {forwarded}");
 }
 
 #[test]
