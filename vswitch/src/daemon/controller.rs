@@ -169,15 +169,14 @@ impl Controller {
                 self.switch.attach(id, halves)?;
             }
         }
-        // Before a frame can be counted in a slot that is new or has another port now.
+        // Before the workers see the snapshot: the first thing they do then is to receive from the new ports.
         let stats: Vec<_> = self.switch.workers().map(|(stats, _)| std::sync::Arc::clone(stats)).collect();
         for (id, name) in named_ports(&compiled.snapshot) {
             if old.port(id).is_none_or(|before| before.name != name) {
                 self.baselines.insert(id, PortBaseline::capture(&stats, id));
             }
         }
-        let generation = self.switch.publish(compiled, mono_now())?;
-        Ok(generation)
+        self.switch.publish(compiled, mono_now())
     }
 
     fn detach(&mut self, id: PortId) {
