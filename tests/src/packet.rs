@@ -253,7 +253,7 @@ impl Packet {
         let header_len = self.ip_header_len();
         let total = u16::try_from(header_len + l4_len).expect("an IP packet");
         let (offset, more) = self.fragment.unwrap_or_default();
-        let fragment = offset / 8 | u16::from(more) << 13 | u16::from(self.dont_fragment) << 14;
+        let fragment = (offset / 8) | (u16::from(more) << 13) | (u16::from(self.dont_fragment) << 14);
         let words = u8::try_from(header_len / 4).expect("at most 15 words");
         let id = u16::try_from(self.id & 0xffff).expect("16 bits");
         let mut header = vec![0x40 | words, self.tos];
@@ -437,6 +437,6 @@ pub fn vxlan(vni: u32, inner: &[u8]) -> Vec<u8> {
 /// The folded ones' complement sum, two bytes at a time.
 fn ones_sum(bytes: &[u8]) -> u16 {
     let words = bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | pair.get(1).map_or(0, |&low| u32::from(low)));
-    let folded = words.fold(0, |sum, word| (sum + word & 0xffff) + (sum + word >> 16));
+    let folded = words.fold(0, |sum, word| ((sum + word) & 0xffff) + ((sum + word) >> 16));
     u16::try_from(folded).expect("folded")
 }
