@@ -1,12 +1,13 @@
 //! Packets as a test writes them down: every field plain, all bytes made by slow code of its own.
 //!
-//! Independent of the engine's writers on purpose. Segments and fragments are cut here the obvious way, for the engine
-//! to be compared with.
+//! Independent of the engine's writers on purpose.
+
+mod cut;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use podwire_control::model::Mac;
-use podwire_vswitch::frame::{Checksum, Gso, GsoKind, Offload};
+use podwire_vswitch::frame::{Checksum, Offload};
 use podwire_vswitch::port::memory::MemoryFrame;
 
 /// TCP flags.
@@ -253,7 +254,7 @@ impl Packet {
         let header_len = self.ip_header_len();
         let total = u16::try_from(header_len + l4_len).expect("an IP packet");
         let (offset, more) = self.fragment.unwrap_or_default();
-        let fragment = offset / 8 | u16::from(more) << 13 | u16::from(self.dont_fragment) << 14;
+        let fragment = (offset / 8) | (u16::from(more) << 13) | (u16::from(self.dont_fragment) << 14);
         let words = u8::try_from(header_len / 4).expect("at most 15 words");
         let id = u16::try_from(self.id & 0xffff).expect("16 bits");
         let mut header = vec![0x40 | words, self.tos];
@@ -339,59 +340,6 @@ impl Packet {
         };
         MemoryFrame::new(self.bytes()).with_offload(Offload { checksum, gso: None })
     }
-
-    /// As a port gives a super-frame that stands for segments of `size` payload bytes.
-    ///
-    /// # Panics
-    /// When it is neither TCP nor UDP.
-    #[must_use]
-    pub fn super_frame(&self, size: u16) -> MemoryFrame {
-        let kind = match (&self.l4, self.src) {
-            (L4::Tcp { .. }, IpAddr::V4(_)) => GsoKind::Tcp4,
-            (L4::Tcp { .. }, IpAddr::V6(_)) => GsoKind::Tcp6,
-            (L4::Udp { .. }, _) => GsoKind::Udp,
-            _ => panic!("no super-frames of {:?}", self.l4),
-        };
-        let header_len = u16::try_from(self.l4_offset() + self.l4_header_len()).expect("a header");
-        let mut frame = self.clone().sum(Sum::Partial).frame();
-        frame.offload.gso = Some(Gso { kind, size, header_len });
-        frame
-    }
-
-    /// The packets a super-frame of this packet stands for.
-    #[must_use]
-    pub fn segments(&self, size: usize) -> Vec<Self> {
-        let chunks: Vec<&[u8]> = self.payload.chunks(size).collect();
-        let last = chunks.len() - 1;
-        let segment = |(index, chunk): (usize, &&[u8])| {
-            let mut segment = Self { payload: chunk.to_vec(), sum: Sum::Complete, ..self.clone() };
-            segment.id = self.id.wrapping_add(u32::try_from(index).expect("few segments")) & 0xffff;
-            if let L4::Tcp { sequence, flags, .. } = &mut segment.l4 {
-                *sequence = sequence.wrapping_add(u32::try_from(index * size).expect("a packet"));
-                *flags &= if index < last { !(flag::FIN | flag::PSH) } else { 0xff };
-                *flags &= if index > 0 { !flag::CWR } else { 0xff };
-            }
-            segment
-        };
-        chunks.iter().enumerate().map(segment).collect()
-    }
-
-    /// The fragments of at most `mtu` bytes that a sender, or over IPv4 a router, cuts it into.
-    #[must_use]
-    pub fn fragments(&self, mtu: usize) -> Vec<Self> {
-        let l4 = self.l4_bytes();
-        let header_len = if self.src.is_ipv6() { 48 } else { self.ip_header_len() };
-        let room = (mtu - header_len) & !7;
-        let (base, more_behind) = self.fragment.unwrap_or_default();
-        let fragment = |(index, chunk): (usize, &[u8])| {
-            let at = index * room;
-            let offset = base + u16::try_from(at).expect("a packet");
-            let more = more_behind || at + chunk.len() < l4.len();
-            let l4 = L4::Raw { protocol: self.protocol() };
-            Self { l4, payload: chunk.to_vec(), fragment: Some((offset, more)), ..self.clone() }
-        };
-        l4.chunks(room).enumerate().map(fragment).collect()
-    }
 }
 
 /// An ARP packet in its frame.
@@ -437,6 +385,6 @@ pub fn vxlan(vni: u32, inner: &[u8]) -> Vec<u8> {
 /// The folded ones' complement sum, two bytes at a time.
 fn ones_sum(bytes: &[u8]) -> u16 {
     let words = bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | pair.get(1).map_or(0, |&low| u32::from(low)));
-    let folded = words.fold(0, |sum, word| (sum + word & 0xffff) + (sum + word >> 16));
+    let folded = words.fold(0, |sum, word| ((sum + word) & 0xffff) + ((sum + word) >> 16));
     u16::try_from(folded).expect("folded")
 }

@@ -80,9 +80,10 @@ fn a_packet_that_is_too_long_goes_back_with_the_mtu() {
 #[test]
 fn the_quote_is_as_much_as_the_rules_allow_and_no_more() {
     // RFC 1812, 4.3.2.3: at most 576 bytes in all; RFC 4443, 2.4 (c): at most 1,280.
-    for (v6, header, error_header, most, kind, code) in [(false, 28, 28, 576, 3, 1), (true, 48, 48, 1_280, 1, 3)] {
+    for (v6, header, error_header, most, kind, code) in [(false, 28, 28, 576_usize, 3, 1), (true, 48, 48, 1_280, 1, 3)]
+    {
         for over in [-1_isize, 0, 1, 100] {
-            let len = (most - error_header - header as usize).checked_add_signed(over).expect("a length");
+            let len = (most - error_header - header).checked_add_signed(over).expect("a length");
             let packet = from_a(nobody(v6), len);
             let answer = told(&packet, kind, code, 0);
             let expected = (error_header + packet.ip_bytes().len()).min(most);

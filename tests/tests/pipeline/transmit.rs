@@ -78,9 +78,12 @@ fn a_path_that_turns_out_to_be_narrow_is_remembered_and_told() {
         let mut switch = answering(UPLINK, TxError::TooBig { path_mtu: Some(1_400) });
         let long = to_node2(v6, 1_420);
         let lowered = [(Event::PathMtuLowered, 1)];
-        check_events(&mut switch, ("a", long.frame()), "drop:tx_too_big", &[], &lowered);
-        switch.peer(UPLINK).answer_with(None);
+        // Told at once, with the packet as the router had made it; and again by the router itself.
         let mtu = 1_400 - overhead;
+        let quoted = long.clone().ttl(63);
+        let told = Packet::icmp_error(address(1, 1, v6), &quoted, kind, code, mtu).macs(a(), gateway());
+        check_events(&mut switch, ("a", long.frame()), "drop:tx_too_big", &[("a", told.frame())], &lowered);
+        switch.peer(UPLINK).answer_with(None);
         let told = Packet::icmp_error(address(1, 1, v6), &long, kind, code, mtu).macs(a(), gateway());
         check(&mut switch, ("a", long.frame()), "drop:too_big", &[("a", told.frame())]);
         let fits = to_node2(v6, usize::from(mtu));
@@ -90,6 +93,18 @@ fn a_path_that_turns_out_to_be_narrow_is_remembered_and_told() {
         switch.pod("c", &NodePlan(1).pod(12));
         check(&mut switch, ("a", long.frame()), "drop:too_big", &[("a", told.frame())]);
     }
+}
+
+#[test]
+fn a_packet_that_may_be_fragmented_is_not_complained_about() {
+    let mut switch = answering(UPLINK, TxError::TooBig { path_mtu: Some(1_400) });
+    let long = to_node2(false, 1_420).may_fragment();
+    let lowered = [(Event::PathMtuLowered, 1)];
+    check_events(&mut switch, ("a", long.frame()), "drop:tx_too_big", &[], &lowered);
+    switch.peer(UPLINK).answer_with(None);
+    let fragments = long.clone().routed(vtep(2), vtep(1)).fragments(1_350);
+    let out: Vec<_> = fragments.iter().map(|piece| (UPLINK, tunnelled(piece.frame(), false, 0))).collect();
+    check(&mut switch, ("a", long.frame()), "forward", &out);
 }
 
 #[test]

@@ -49,7 +49,8 @@ pub fn answer_too_big(snapshot: &Snapshot, state: &mut WorkerState, now: MonoNs,
     let mtu = vtep.mtu(&snapshot.node, encap.remote);
     let mut pass = Pass { snapshot, state, now, probe: &mut NoProbe };
     let origin = Origin { port, role: entry.role, bridge };
-    let decision = pass.refuse(item, origin, DropReason::TxTooBig, icmp_error::Problem::TooBig { mtu });
+    // Where the underlay did not say what fits, or the packet may be fragmented, there is nothing to tell.
+    let Some(decision) = pass.too_big(item, origin, mtu) else { return false };
     item.egress = decision.egress;
     item.egress != Egress::None
 }

@@ -148,7 +148,7 @@ impl<P: Probe> Pass<'_, P> {
     }
 
     /// A packet longer than the egress carries goes back with the MTU, unless IPv4 lets it be fragmented.
-    fn too_big(&mut self, item: &mut Item, origin: Origin, mtu: u16) -> Option<Decision> {
+    pub(super) fn too_big(&mut self, item: &mut Item, origin: Origin, mtu: u16) -> Option<Decision> {
         fit_guess(item, origin, mtu);
         let may_fragment = matches!(item.headers.l3, L3::V4(ip) if !ip.dont_fragment);
         if largest_packet(item) <= usize::from(mtu) || may_fragment {
