@@ -4,16 +4,16 @@
 //! Objects were checked against each other before (the daemon's ledger); what still does not fit, such as a port
 //! whose device is not open, is left out.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU16;
 
 use ipnet::IpNet;
-use podwire_control::model::{self, Guard, Mac, Object, Via, Vni};
+use podwire_control::model::{self, Guard, Key, Mac, Object, Via, Vni};
 
 use crate::id::{BridgeId, PortId, VtepId};
-use crate::limits::{MACS_PER_BRIDGE, PORTS_MAX};
+use crate::limits::{BRIDGES_MAX, MACS_PER_BRIDGE, PORTS_MAX, VTEPS_MAX};
 use crate::port::PortCaps;
 use crate::snapshot::{
     BridgeEntry, Gateway, NextHop, Node, POD_SEGMENT, PortEntry, Role, RouteTable, Snapshot, SourceGuard, VtepEntry,
@@ -116,6 +116,8 @@ pub struct Compiled {
     pub snapshot: Snapshot,
     /// Pinned MACs, sorted.
     pub pinned: Vec<PinnedMac>,
+    /// Ports, VTEPs and bridges without a place: those that go with this snapshot keep their slots until the next one.
+    pub left_out: Vec<Key>,
 }
 
 /// The snapshot of a switch with nothing in it.
@@ -151,7 +153,7 @@ pub fn compile(inputs: &Inputs<'_>) -> Compiled {
         fib: Arc::new(fib),
         vteps: Arc::new(vteps),
     };
-    Compiled { snapshot, pinned }
+    Compiled { snapshot, pinned, left_out: compiler.left_out(inputs) }
 }
 
 /// The old `Arc` when nothing changed in it.
@@ -167,10 +169,10 @@ struct Compiler {
     bridges: HashMap<String, BridgeId>,
 }
 
-/// Gives each name the slot it had, and new names the lowest slots nobody has or had.
-fn slots(wanted: Vec<String>, had: &HashMap<String, usize>) -> HashMap<String, usize> {
-    let taken: std::collections::HashSet<usize> = had.values().copied().collect();
-    let mut fresh = (0..).filter(|slot| !taken.contains(slot));
+/// Gives each name the slot it had, and new names the lowest slots nobody has or had, while there are some.
+fn slots(wanted: Vec<String>, had: &HashMap<String, usize>, max: usize) -> HashMap<String, usize> {
+    let taken: HashSet<usize> = had.values().copied().collect();
+    let mut fresh = (0..max).filter(|slot| !taken.contains(slot));
     wanted
         .into_iter()
         .filter_map(|name| {
@@ -219,21 +221,31 @@ impl Compiler {
                 _ => (port.name.clone(), slot),
             })
             .collect();
-        let ports = slots(wanted, &had);
+        let ports = slots(wanted, &had, PORTS_MAX);
         let had = occupied(&previous.vteps.entries).map(|(slot, vtep)| (vtep.name.clone(), slot)).collect();
-        for (name, slot) in slots(vtep_names, &had) {
+        for (name, slot) in slots(vtep_names, &had, VTEPS_MAX) {
             if let Some(&port) = ports.get(&tunnel_key(&name)) {
                 self.tunnels.insert(name, (VtepId(slot_u16(slot)), PortId(slot_u16(port))));
             }
         }
         let had = occupied(&previous.bridges).map(|(slot, bridge)| (bridge.name.clone(), slot)).collect();
-        self.bridges =
-            slots(bridge_names, &had).into_iter().map(|(name, slot)| (name, BridgeId(slot_u16(slot)))).collect();
-        self.ports = ports
-            .into_iter()
-            .filter(|(name, slot)| !name.contains('/') && *slot < PORTS_MAX)
-            .map(|(name, slot)| (name, PortId(slot_u16(slot))))
-            .collect();
+        let bridges = slots(bridge_names, &had, BRIDGES_MAX);
+        self.bridges = bridges.into_iter().map(|(name, slot)| (name, BridgeId(slot_u16(slot)))).collect();
+        let ports = ports.into_iter().filter(|(name, _)| !name.contains('/'));
+        self.ports = ports.map(|(name, slot)| (name, PortId(slot_u16(slot)))).collect();
+    }
+
+    fn left_out(&self, inputs: &Inputs<'_>) -> Vec<Key> {
+        let placed = |object: &Object| match object {
+            Object::Port(port) => {
+                let name = port.name.as_str();
+                !inputs.devices.contains_key(name) || self.ports.contains_key(name)
+            }
+            Object::Vtep(vtep) => self.tunnels.contains_key(vtep.name.as_str()),
+            Object::Bridge(bridge) => self.bridges.contains_key(bridge.name.as_str()),
+            Object::Mac(_) | Object::Route(_) => true,
+        };
+        inputs.objects.iter().filter(|object| !placed(object)).map(|object| object.key()).collect()
     }
 
     fn node(&self, spec: &NodeSpec) -> Node {
@@ -333,9 +345,7 @@ impl Compiler {
         }
         for mac in macs(inputs) {
             let bridge = self.bridge_id(mac.bridge.as_ref());
-            let port = self.ports.get(mac.port.as_str()).copied();
-            let port = port.or_else(|| Some(self.tunnels.get(mac.port.as_str())?.1));
-            if let (Some(bridge), Some(port)) = (bridge, port) {
+            if let (Some(bridge), Some(&port)) = (bridge, self.ports.get(mac.port.as_str())) {
                 pinned.push(PinnedMac { bridge, mac: mac.mac, port });
             }
         }
@@ -408,9 +418,8 @@ impl Compiler {
             }
         }
         for route in routes(inputs) {
-            if let Some(hop) = self.next_hop(inputs, &route.via) {
-                add(route.prefix, hop);
-            }
+            // What a closed port or a missing VTEP would have got goes nowhere; a wider route is another one's.
+            add(route.prefix, self.next_hop(inputs, &route.via).unwrap_or(NextHop::NoRoute));
         }
         RouteTable { v4: Fib::build(v4), v6: Fib::build(v6), next_hops }
     }
@@ -478,3 +487,6 @@ fn put<T>(slots: &mut Vec<Option<T>>, at: usize, entry: T) {
     }
     slots[at] = Some(entry);
 }
+
+#[cfg(test)]
+mod tests;
