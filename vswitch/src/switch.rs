@@ -85,6 +85,8 @@ pub struct Switch {
     pinned: Vec<PinnedMac>,
     poll: Arc<AtomicU8>,
     reports: Receiver<Report>,
+    /// Reports that were read and not told yet.
+    unread: Vec<Report>,
 }
 
 impl std::fmt::Debug for Switch {
@@ -109,7 +111,7 @@ impl Switch {
         let current = Arc::new(ArcSwap::from_pointee(first));
         let poll = Arc::new(AtomicU8::new(spec.poll as u8));
         let (report, reports) = bounded(WORKER_COMMANDS_MAX);
-        let mut switch = Self { workers: Vec::new(), current, pinned: Vec::new(), poll, reports };
+        let mut switch = Self { workers: Vec::new(), current, pinned: Vec::new(), poll, reports, unread: Vec::new() };
         for (worker, &cpu) in spec.cpus.iter().enumerate() {
             let cores_to_spare = spec.cores >= count + 2;
             let handle = switch
@@ -264,7 +266,8 @@ impl Switch {
         (0..self.workers.len()).min_by_key(|&worker| self.workers[worker].receiving.len()).unwrap_or(0)
     }
 
-    /// Takes a port's halves back and returns once they are closed in every worker.
+    /// Takes a port's halves back and returns once they are closed in every worker. What workers reported of them is
+    /// forgotten, so that it is not taken for a report of the slot's next port.
     ///
     /// # Errors
     /// [`SwitchError::Stuck`] when a worker does not answer.
@@ -277,6 +280,8 @@ impl Switch {
         for worker in 0..self.workers.len() {
             closed.recv_timeout(WORKER_ANSWER).map_err(|_| SwitchError::Stuck(worker))?;
         }
+        self.unread.extend(self.reports.try_iter());
+        self.unread.retain(|&Report::Closed(reported)| reported != port);
         Ok(())
     }
 
@@ -297,8 +302,8 @@ impl Switch {
     }
 
     /// Reports of workers that nobody has read yet.
-    pub fn reports(&self) -> impl Iterator<Item = Report> {
-        self.reports.try_iter()
+    pub fn reports(&mut self) -> impl Iterator<Item = Report> {
+        self.unread.drain(..).chain(self.reports.try_iter())
     }
 
     /// The counters of each worker, and the CPU it is pinned to.

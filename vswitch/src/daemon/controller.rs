@@ -1,21 +1,24 @@
 //! The daemon's one state machine: the ledger of what is wanted, the devices that are open, and the switch that runs.
 //!
-//! A request is planned, its devices are opened, it is stored and published, in that order; a failure undoes what was
-//! done before it. Every method runs on the control side, under one lock (see `backend`).
+//! How a request is carried out is in `change`, what happens by itself in `watch`, SIGHUP in `reload`, what is told in
+//! `reading`. Every method runs on the control side, under one lock (see `backend`).
 
+mod change;
 mod reading;
 mod reload;
 mod watch;
 
 use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 
-use podwire_control::model::{Action, Applied, Changed, EventKind, Key, Object, Owner, Port, Refusal};
+use podwire_control::model::{Applied, Key, Object, Owner, Port, Refusal};
 
 use super::config::{Config, Poll};
 use super::devices::{Closing, DeviceError, Devices, underlay_mtu};
 use super::events::EventBus;
-use super::ledger::{Change, Changes, Ledger, Plan};
-use super::store::{Store, StoreError};
+use super::ledger::{Change, Ledger};
+use super::store::Store;
 use crate::compile::{Compiled, HOST_PORT, Inputs, NodeSpec, UPLINK_PORT, compile, empty};
 use crate::id::{MonoNs, PortId};
 use crate::snapshot::{Role, Snapshot, inner_mtu};
@@ -25,6 +28,9 @@ use crate::sys::affinity::{AffinityError, allowed_cpus};
 use crate::sys::clock::mono_now;
 use crate::worker::PollMode;
 pub use watch::TICK_MS;
+
+/// Interfaces that are removed at a time.
+const CLOSING_THREADS_MAX: usize = 16;
 
 /// The daemon can not start.
 #[derive(Debug, thiserror::Error)]
@@ -133,9 +139,9 @@ impl Controller {
     /// # Errors
     /// Refusals that name each object; nothing has changed then.
     pub fn apply(&mut self, owner: Owner, objects: Vec<Object>) -> Result<Applied, Vec<Refusal>> {
-        let stated = objects.len();
+        let stated: Vec<Key> = objects.iter().map(Object::key).collect();
         let plan = self.ledger.apply(owner, objects).map_err(refusals)?;
-        self.carry_out(plan, stated)
+        self.carry_out(plan, &stated)
     }
 
     /// Changes some of what an owner has stated.
@@ -143,114 +149,9 @@ impl Controller {
     /// # Errors
     /// Refusals that name each object; nothing has changed then.
     pub fn change(&mut self, owner: Owner, change: Change) -> Result<Applied, Vec<Refusal>> {
-        let stated = change.upserts.len();
+        let stated: Vec<Key> = change.upserts.iter().map(Object::key).collect();
         let plan = self.ledger.change(owner, change).map_err(refusals)?;
-        self.carry_out(plan, stated)
-    }
-
-    fn carry_out(&mut self, plan: Plan, stated: usize) -> Result<Applied, Vec<Refusal>> {
-        let reopen = self.reopenable(&plan);
-        let applied = |generation| applied(generation, &plan.own, stated);
-        if plan.own.is_empty() && plan.effective.is_empty() && reopen.is_empty() {
-            return Ok(applied(self.switch.snapshot().generation));
-        }
-        let mut work = Work::default();
-        let done = self.open_ports(&plan, &reopen, &mut work).and_then(|()| self.remember(&plan));
-        if let Err(refusals) = done {
-            self.undo(work);
-            return Err(refusals);
-        }
-        let gone: Vec<(String, Option<PortId>)> = plan
-            .effective
-            .removed
-            .iter()
-            .filter_map(port_name)
-            .map(|name| {
-                let id = self.port_id(&name);
-                (name, id)
-            })
-            .collect();
-        for (name, _) in &gone {
-            self.closed.remove(name);
-            work.closing.push(self.devices.close(name));
-        }
-        let compiled = self.compile(&plan.next);
-        self.ledger = plan.next.clone();
-        let published = self.publish(compiled, work.opened);
-        for id in gone.iter().filter_map(|(_, id)| *id) {
-            self.detach(id);
-        }
-        finish(work.closing);
-        let generation = published.map_err(|error| vec![Refusal::new("switch", error.to_string())])?;
-        self.tell(&plan.effective, generation);
-        self.announce(plan.effective.added.iter().chain(&plan.effective.changed).filter_map(port_name));
-        Ok(applied(generation))
-    }
-
-    /// Ports that are stated again while their device is closed: the owner wants another try.
-    fn reopenable(&self, plan: &Plan) -> Vec<Key> {
-        let closed = plan.next.objects(plan.owner).filter_map(|(key, _)| {
-            let name = port_name(key)?;
-            (self.closed.contains_key(&name) && !plan.effective.touches(key)).then(|| key.clone())
-        });
-        closed.collect()
-    }
-
-    /// Opens the devices of new and changed ports. A changed port's old device goes first: it has the same name.
-    fn open_ports(&mut self, plan: &Plan, reopen: &[Key], work: &mut Work) -> Result<(), Vec<Refusal>> {
-        let mtu = self.pod_mtu();
-        let effective = plan.next.effective();
-        let mut refusals = Vec::new();
-        let before: HashMap<Key, Port> =
-            self.ledger.effective().ports().map(|(_, port)| (Key::Port(port.name.clone()), port.clone())).collect();
-        for key in plan.effective.added.iter().chain(&plan.effective.changed).chain(reopen) {
-            let Some((_, Object::Port(port))) = effective.get(key) else { continue };
-            if let Some(old) = before.get(key).filter(|_| self.devices.is_open(port.name.as_str())) {
-                if same_device(old, port) {
-                    continue;
-                }
-                work.replaced.push(old.clone());
-                finish(vec![self.devices.close(port.name.as_str())]);
-            }
-            match self.devices.open_pod(port, &self.node, mtu) {
-                Ok(halves) => {
-                    self.closed.remove(port.name.as_str());
-                    work.opened.push((port.name.to_string(), halves));
-                }
-                Err(error) => refusals.push(Refusal::new(key, error.to_string())),
-            }
-        }
-        if refusals.is_empty() { Ok(()) } else { Err(refusals) }
-    }
-
-    fn remember(&mut self, plan: &Plan) -> Result<(), Vec<Refusal>> {
-        let Some(store) = self.store.as_mut().filter(|_| Store::keeps(plan.owner)) else { return Ok(()) };
-        let touched = plan.next.objects(plan.owner).filter(|(key, _)| plan.own.touches(key));
-        let upserts: Vec<Object> = touched.map(|(_, object)| object.clone()).collect();
-        let stored = store.commit(plan.owner, &upserts, &plan.own.removed);
-        stored.map_err(|error: StoreError| vec![Refusal::new("store", error.to_string())])
-    }
-
-    /// Takes back what was opened for a request that failed.
-    fn undo(&mut self, work: Work) {
-        let mtu = self.pod_mtu();
-        let opened: Vec<String> = work.opened.into_iter().map(|(name, _)| name).collect();
-        finish(opened.iter().map(|name| self.devices.close(name)).collect());
-        let mut again = Vec::new();
-        for port in work.replaced {
-            match self.devices.open_pod(&port, &self.node, mtu) {
-                Ok(halves) => again.push((port.name.to_string(), halves)),
-                Err(error) => {
-                    self.closed.insert(port.name.to_string(), error.to_string());
-                }
-            }
-        }
-        if !again.is_empty() || !opened.is_empty() {
-            let compiled = self.compile(&self.ledger);
-            if let Err(error) = self.publish(compiled, again) {
-                tracing::error!(%error, "a refused request could not be taken back whole");
-            }
-        }
+        self.carry_out(plan, &stated)
     }
 
     fn compile(&self, ledger: &Ledger) -> Compiled {
@@ -268,14 +169,14 @@ impl Controller {
                 self.switch.attach(id, halves)?;
             }
         }
-        let next: Vec<(PortId, bool)> = named_ports(&compiled.snapshot)
-            .map(|(id, name)| (id, old.port(id).is_some_and(|before| before.name == name)))
-            .collect();
-        let generation = self.switch.publish(compiled, mono_now())?;
+        // Before a frame can be counted in a slot that is new or has another port now.
         let stats: Vec<_> = self.switch.workers().map(|(stats, _)| std::sync::Arc::clone(stats)).collect();
-        for (id, _) in next.into_iter().filter(|(_, stayed)| !stayed) {
-            self.baselines.insert(id, PortBaseline::capture(&stats, id));
+        for (id, name) in named_ports(&compiled.snapshot) {
+            if old.port(id).is_none_or(|before| before.name != name) {
+                self.baselines.insert(id, PortBaseline::capture(&stats, id));
+            }
         }
+        let generation = self.switch.publish(compiled, mono_now())?;
         Ok(generation)
     }
 
@@ -288,74 +189,28 @@ impl Controller {
     fn port_id(&self, name: &str) -> Option<PortId> {
         find_port(&self.switch.snapshot(), name)
     }
-
-    fn tell(&self, changes: &Changes, generation: u64) {
-        let lists = [(&changes.added, "added"), (&changes.changed, "changed"), (&changes.removed, "removed")];
-        for (keys, what) in lists {
-            for key in keys {
-                let kind = match (key, what) {
-                    (Key::Port(_), "removed") => EventKind::PortRemoved,
-                    (Key::Port(_), _) => EventKind::PortAdded,
-                    (Key::Bridge(_) | Key::Mac { .. }, _) => EventKind::BridgeChanged,
-                    (Key::Route(_), _) => EventKind::RouteChanged,
-                    (Key::Vtep(_), _) => EventKind::VtepChanged,
-                };
-                self.events.publish(kind, key, what);
-            }
-        }
-        let text = format!("every worker uses generation {generation}");
-        self.events.publish(EventKind::GenerationPublished, "switch", text);
-    }
-
-    /// Tells the members of the pod segment where new pods are, so that nobody sends to a MAC of before.
-    fn announce(&self, names: impl Iterator<Item = String>) {
-        let snapshot = self.switch.snapshot();
-        let effective = self.ledger.effective();
-        for name in names {
-            let Some(port) = name.parse().ok().and_then(|name| effective.port(&name)) else { continue };
-            let Some(own) = find_port(&snapshot, &name) else { continue };
-            let segment = snapshot.bridge(crate::snapshot::POD_SEGMENT).map(|bridge| bridge.members.clone());
-            for frame in port.addresses.iter().filter_map(|own| super::announce::frame(port.mac_in_force(), own.addr()))
-            {
-                for &member in segment.iter().flatten().filter(|&&member| member != own) {
-                    // An announcement that is lost is made good by the next question.
-                    let _ = self.switch.originate(member, frame.clone());
-                }
-            }
-        }
-    }
 }
 
-/// What a request has done so far.
-#[derive(Default)]
-struct Work {
-    opened: Vec<(String, PortHalves)>,
-    /// Ports as they were, whose device had to go for the changed one.
-    replaced: Vec<Port>,
-    closing: Vec<Closing>,
-}
-
+/// Removes interfaces, several at a time: the kernel takes some 20 ms for each, nearly all of it waiting.
 fn finish(closing: Vec<Closing>) {
-    for device in closing {
-        if let Err(error) = device.finish() {
-            tracing::warn!(%error, "an interface could not be removed; `ip link del` takes it away");
+    let threads = closing.len().min(CLOSING_THREADS_MAX);
+    let left = Mutex::new(closing.into_iter());
+    let close = || {
+        loop {
+            let next = left.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let Some(device) = next else { return };
+            if let Err(error) = device.finish() {
+                tracing::warn!(%error, "an interface could not be removed; `ip link del` takes it away");
+            }
         }
-    }
-}
-
-/// Whether the two are served by the same device, so that it need not be made anew.
-fn same_device(old: &Port, new: &Port) -> bool {
-    let device = |port: &Port| {
-        (port.kind, port.netns.clone(), port.ifname.clone(), port.addresses.clone(), port.mac_in_force(), port.mtu)
     };
-    device(old) == device(new) && old.bridge.is_none() == new.bridge.is_none()
-}
-
-fn port_name(key: &Key) -> Option<String> {
-    match key {
-        Key::Port(name) => Some(name.to_string()),
-        _ => None,
-    }
+    thread::scope(|scope| {
+        for _ in 1..threads {
+            // Without a thread more, this one does the work.
+            let _ = thread::Builder::new().name("close".into()).spawn_scoped(scope, close);
+        }
+        close();
+    });
 }
 
 fn named_ports(snapshot: &Snapshot) -> impl Iterator<Item = (PortId, &str)> {
@@ -373,16 +228,6 @@ fn find_port(snapshot: &Snapshot, name: &str) -> Option<PortId> {
 
 fn refusals(refused: Vec<super::ledger::Refusal>) -> Vec<Refusal> {
     refused.into_iter().map(|refusal| Refusal::new(refusal.key, refusal.reason)).collect()
-}
-
-fn applied(generation: u64, own: &Changes, stated: usize) -> Applied {
-    let lists = [(&own.added, Action::Added), (&own.changed, Action::Changed), (&own.removed, Action::Removed)];
-    let changed: Vec<Changed> = lists
-        .into_iter()
-        .flat_map(|(keys, action)| keys.iter().map(move |key| Changed { key: key.clone(), action }))
-        .collect();
-    let altered = own.added.len() + own.changed.len();
-    Applied { generation, changed, unchanged: stated.saturating_sub(altered) as u64 }
 }
 
 fn node_spec(config: &Config, underlay_mtu: u16) -> NodeSpec {

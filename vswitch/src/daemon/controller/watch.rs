@@ -1,11 +1,12 @@
 //! What happens by itself: namespaces that vanish, devices that close, MACs that age, path MTUs that expire.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering;
 
 use podwire_control::model::EventKind;
 
 use super::{Controller, find_port, finish};
+use crate::compile::{HOST_PORT, UPLINK_PORT};
 use crate::id::{MonoNs, PortId};
 use crate::sys::clock::mono_now;
 use crate::worker::Report;
@@ -60,8 +61,12 @@ impl Controller {
         }
         finish(closing);
         for (name, reason) in gone {
+            let remedy = match name.as_str() {
+                HOST_PORT | UPLINK_PORT => "restart podwired",
+                _ => "delete the port, or add it again once the namespace is back",
+            };
             tracing::info!(port = name, reason, "port closed");
-            let text = format!("{reason}; delete the port, or add it again once the namespace is back");
+            let text = format!("{reason}; {remedy}");
             self.events.publish(EventKind::PortClosed, format!("port {name}"), &text);
             self.closed.insert(name, text);
         }
@@ -69,6 +74,8 @@ impl Controller {
 
     fn watch_path_mtus(&mut self, now: MonoNs) {
         let snapshot = self.switch.snapshot();
+        let there: HashSet<&str> = snapshot.vteps.entries.iter().flatten().map(|vtep| vtep.name.as_str()).collect();
+        self.watch.path_mtus.retain(|name, _| there.contains(name.as_str()));
         for vtep in snapshot.vteps.entries.iter().flatten() {
             let mtu = vtep.path_mtu.load(Ordering::Relaxed);
             if mtu == u16::MAX {
@@ -97,6 +104,8 @@ impl Controller {
             self.watch.swept = now;
         }
         let snapshot = self.switch.snapshot();
+        let there: HashSet<&str> = snapshot.bridges.iter().flatten().map(|bridge| bridge.name.as_str()).collect();
+        self.watch.mac_moves.retain(|name, _| there.contains(name.as_str()));
         for bridge in snapshot.bridges.iter().flatten() {
             if sweep {
                 bridge.macs.sweep(now.seconds());
