@@ -127,11 +127,14 @@ impl Devices {
         }
     }
 
-    /// Changes the MTU of every TAP that did not ask for one of its own.
+    /// Changes the MTU of every TAP that did not ask for one of its own, and notes the underlay's as the uplink's.
     ///
     /// # Errors
     /// The first [`DeviceError`]; the other TAPs are changed all the same.
-    pub fn set_mtu(&mut self, own: impl Fn(&str) -> bool, mtu: u16) -> Result<(), DeviceError> {
+    pub fn set_mtu(&mut self, own: impl Fn(&str) -> bool, mtu: u16, underlay: u16) -> Result<(), DeviceError> {
+        if let Some(uplink) = self.table.get_mut(UPLINK_PORT) {
+            uplink.mtu = underlay;
+        }
         let mut first_error = Ok(());
         for (name, open) in self.taps.iter_mut().filter(|(name, _)| !own(name)) {
             match open.tap.set_mtu(mtu) {

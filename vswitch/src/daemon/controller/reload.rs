@@ -1,5 +1,7 @@
 //! SIGHUP: the keys of the configuration that change while frames flow.
 
+use std::collections::HashSet;
+
 use super::{Controller, node_spec, poll_mode};
 use crate::daemon::config::Config;
 use crate::daemon::devices::underlay_mtu;
@@ -15,23 +17,27 @@ impl Controller {
             format!("{} can not change while podwired runs: restart it, or put the old values back", keys.join(", "))
         })?;
         let mtu = underlay_mtu(&plan.config).map_err(|error| error.to_string())?;
-        self.node = node_spec(&plan.config, mtu);
+        let node = node_spec(&plan.config, mtu);
+        if let Err(error) = self.devices.sync_host_routes(&node) {
+            // The kernel may have taken some of them.
+            let _first_error_matters = self.devices.sync_host_routes(&self.node);
+            return Err(error.to_string());
+        }
+        self.node = node;
         self.config = plan.config;
         self.switch.set_poll(poll_mode(self.config.workers.poll));
-        self.devices.sync_host_routes(&self.node).map_err(|error| error.to_string())?;
         let pod_mtu = self.pod_mtu();
-        let stated: Vec<String> = self
+        let stated: HashSet<String> = self
             .ledger
             .effective()
             .ports()
             .filter(|(_, port)| port.mtu.is_some())
             .map(|(_, port)| port.name.to_string())
             .collect();
-        self.devices
-            .set_mtu(|name| stated.iter().any(|own| own == name), pod_mtu)
-            .map_err(|error| error.to_string())?;
+        let taken = self.devices.set_mtu(|name| stated.contains(name), pod_mtu, mtu);
         let compiled = self.compile(&self.ledger);
         self.publish(compiled, Vec::new()).map_err(|error| error.to_string())?;
+        taken.map_err(|error| error.to_string())?;
         Ok(plan.changed)
     }
 }
