@@ -14,7 +14,7 @@ use crate::compile::link_local;
 use crate::frame::{Batch, Egress, Frame};
 use crate::id::{MonoNs, PortId};
 use crate::outcome::{DropReason, Verdict};
-use crate::pipeline::{Recorder, WorkerState, deliveries, forward};
+use crate::pipeline::{Recorder, Stage, WorkerState, deliveries, forward};
 use crate::snapshot::{PortEntry, Role, Snapshot};
 use crate::stats::WorkerStats;
 use crate::wire::{Arp, L3, arp, ethernet, icmp, ipv6};
@@ -55,14 +55,14 @@ pub fn explain(
                 Ok(mac) => mac,
                 Err(verdict) => {
                     let egress = format!("not sent: nobody answers for {hop}");
-                    return Ok(Explanation { steps: walk.steps, verdict: verdict.name(), egress });
+                    return Ok(walk.ended(verdict, egress));
                 }
             }
         }
     };
     let bytes = packet(query, &sender, dst_mac)?;
     let (verdict, egress, _) = walk.walk(sender.id, &bytes);
-    Ok(Explanation { steps: walk.steps, verdict: verdict.name(), egress })
+    Ok(walk.ended(verdict, egress))
 }
 
 fn sender<'a>(snapshot: &'a Snapshot, query: &ExplainQuery, addresses: &[IpNet]) -> Result<Sender<'a>, Refusal> {
@@ -126,6 +126,12 @@ impl Walk<'_> {
                 (item.verdict, describe(self.snapshot, item))
             });
         (verdict, egress, batch)
+    }
+
+    /// The whole walk. Its last step is the verdict, which is not said twice.
+    fn ended(mut self, verdict: Verdict, egress: String) -> Explanation {
+        self.steps.pop_if(|last| last.stage == Stage::Verdict.to_string());
+        Explanation { steps: self.steps, verdict: verdict.name(), egress }
     }
 
     /// The MAC the sender would learn for an address, or the verdict its question ended in.
