@@ -67,15 +67,20 @@ fn serve(path: PathBuf) -> anyhow::Result<()> {
     runtime.block_on(async {
         let listener = service::bind(&socket)?;
         let events = EventBus::new(unix_ms);
-        let controller = Controller::start(config, events.clone())?;
+        let controller = Controller::start(config, events.clone()).inspect_err(|_| remove(&socket))?;
         let daemon = Daemon::new(controller, events);
         tracing::info!(socket = %socket.display(), "podwired is ready");
         let stop = run_until_stopped(daemon.clone(), path);
         service::serve(listener, Arc::new(daemon), stop).await?;
         tracing::info!("podwired stops; pods keep their interfaces");
-        let _ = std::fs::remove_file(&socket);
+        remove(&socket);
         Ok(())
     })
+}
+
+/// Removes the socket. One that stays is replaced by the next start.
+fn remove(socket: &std::path::Path) {
+    let _ = std::fs::remove_file(socket);
 }
 
 /// Ticks the controller and reloads on SIGHUP, until SIGTERM or SIGINT.
