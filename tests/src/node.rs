@@ -36,7 +36,7 @@ pub struct NodeSpec {
     pub pod_cidrs: Vec<IpNet>,
     /// Subnets of the whole cluster.
     pub cluster_cidrs: Vec<IpNet>,
-    /// Underlay addresses with their prefix; VTEP addresses, at most one a family.
+    /// Underlay addresses with their prefix; VTEP addresses, at most one a family. Without any there is no uplink.
     pub underlay: Vec<IpNet>,
     /// VXLAN network identifier.
     pub vni: u32,
@@ -73,9 +73,13 @@ impl NodeSpec {
         let list = |items: Vec<String>| format!("[{}]", items.join(", "));
         let nets = |nets: &[IpNet]| list(nets.iter().map(|net| format!("\"{net}\"")).collect());
         let addresses = list(self.underlay.iter().map(|net| format!("\"{}\"", net.addr())).collect());
+        let uplink = match self.underlay.is_empty() {
+            true => String::new(),
+            false => format!("[uplink]\nkind = \"udp\"\naddress = {addresses}\n"),
+        };
         let mut text = format!(
             "[node]\nname = \"{}\"\npod_cidrs = {}\ncluster_cidrs = {}\n\
-             [host]\ninterface = \"podwire0\"\n[uplink]\nkind = \"udp\"\naddress = {addresses}\n\
+             [host]\ninterface = \"podwire0\"\n{uplink}\
              [vxlan]\nvni = {}\nport = {}\n[workers]\npoll = \"{}\"\n",
             self.name,
             nets(&self.pod_cidrs),
