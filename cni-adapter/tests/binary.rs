@@ -1,5 +1,6 @@
 //! The plugin as a runtime runs it: environment and standard input in, one JSON object and an exit code out.
 #![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 use std::io::Write;
 use std::process::{Command, Stdio};

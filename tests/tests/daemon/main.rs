@@ -3,6 +3,7 @@
 //! How frames are forwarded is the pipeline's and the netns rings' matter; here a ping or a stream only shows that they
 //! still are. Needs root.
 #![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 #![allow(clippy::disallowed_methods, reason = "the ring waits for, and times, a real daemon in real time")]
 
 mod api;

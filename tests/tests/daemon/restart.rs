@@ -1,7 +1,7 @@
 //! What was injected survives the process, however it ends, and connections go on.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -54,22 +54,24 @@ fn while_connected(from: &Pod, to: &Pod, body: impl FnOnce()) -> Duration {
             for number in 0_u32.. {
                 sender.write_all(&number.to_le_bytes()).expect("the connection goes on");
                 if done.load(Ordering::Relaxed) {
-                    return;
+                    return sender.shutdown(Shutdown::Write).unwrap();
                 }
                 thread::sleep(Duration::from_millis(1));
             }
         });
         let reader = scope.spawn(|| {
             let (mut longest, mut last, mut expected) = (Duration::ZERO, Instant::now(), 0_u32);
-            while !done.load(Ordering::Relaxed) {
+            loop {
                 let mut number = [0; 4];
-                receiver.read_exact(&mut number).expect("the connection goes on");
+                match receiver.read_exact(&mut number) {
+                    Err(error) if error.kind() == ErrorKind::UnexpectedEof => return longest,
+                    read => read.expect("the connection goes on"),
+                }
                 assert_eq!(u32::from_le_bytes(number), expected);
                 expected += 1;
                 longest = longest.max(last.elapsed());
                 last = Instant::now();
             }
-            longest
         });
         thread::sleep(Duration::from_millis(100));
         body();

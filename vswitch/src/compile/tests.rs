@@ -1,3 +1,5 @@
+//! What is stated, in the text form of `podwire apply -f`, and the slots, routes, guards and pins that follow.
+
 use super::*;
 
 /// What is stated, in the text form of `podwire apply -f`.

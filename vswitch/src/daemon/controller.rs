@@ -169,14 +169,15 @@ impl Controller {
                 self.switch.attach(id, halves)?;
             }
         }
-        // Before the workers see the snapshot: the first thing they do then is to receive from the new ports.
+        // Before a frame can be counted in a slot that is new or has another port now.
         let stats: Vec<_> = self.switch.workers().map(|(stats, _)| std::sync::Arc::clone(stats)).collect();
         for (id, name) in named_ports(&compiled.snapshot) {
             if old.port(id).is_none_or(|before| before.name != name) {
                 self.baselines.insert(id, PortBaseline::capture(&stats, id));
             }
         }
-        self.switch.publish(compiled, mono_now())
+        let generation = self.switch.publish(compiled, mono_now())?;
+        Ok(generation)
     }
 
     fn detach(&mut self, id: PortId) {
