@@ -9,7 +9,7 @@ use crate::stats::Event;
 use crate::wire::{L3, L4, checksum, ethernet, ipv4, ipv6, tcp, udp, vxlan};
 
 use super::ingress::parse;
-use super::{Decision, Origin, Pass, Probe, Stage};
+use super::{Decision, Origin, Pass, Probe, Stage, largest_packet};
 
 const ECN_MASK: u8 = 0b11;
 const ECN_NOT_CAPABLE: u8 = 0b00;
@@ -40,6 +40,8 @@ impl<P: Probe> Pass<'_, P> {
         item.frame.ingress = vtep.port;
         item.frame.pull(vxlan::HEADER_LEN);
         self.probe.note(Stage::Decap, || format!("from vtep {} ({}), vni {vni}", vtep.name, outer.remote));
+        // What an uplink knows of a super-frame holds for one whose checksum was left open; that is seen below.
+        let hint = item.frame.offload.gso.take();
         if let Some(reason) = parse(item) {
             return Decision::drop(reason);
         }
@@ -49,7 +51,7 @@ impl<P: Probe> Pass<'_, P> {
         if !combine_ecn(item, outer) {
             return Decision::drop(DropReason::EcnIllegal);
         }
-        self.judge_checksum(item, vtep, outer);
+        self.judge_checksum(item, vtep, outer, hint);
 
         let origin = |bridge| Origin { port: vtep.port, role: Role::Tunnel(id), bridge };
         if let Some(&bridge) = table.bridge_by_vni.get(&vni) {
@@ -70,7 +72,7 @@ impl<P: Probe> Pass<'_, P> {
 
     /// A kernel peer's tunnel may deliver inner TCP and UDP whose checksum was left to a device that never came:
     /// the field then holds the bare pseudo-header sum, and the packet may be a super-frame without a mark.
-    fn judge_checksum(&mut self, item: &mut Item, vtep: &VtepEntry, outer: Outer) {
+    fn judge_checksum(&mut self, item: &mut Item, vtep: &VtepEntry, outer: Outer, hint: Option<Gso>) {
         let Some((pseudo, field_at)) = pseudo_and_field(item) else { return };
         let l4_offset = item.headers.l4_offset;
         let at = usize::from(l4_offset) + field_at;
@@ -82,22 +84,16 @@ impl<P: Probe> Pass<'_, P> {
         let offset = u16::try_from(field_at).unwrap_or(u16::MAX);
         item.frame.offload.checksum = Checksum::Partial { start: l4_offset, offset };
 
-        let mtu = usize::from(vtep.mtu(&self.snapshot.node, outer.remote));
-        let header_len = item.headers.header_len();
-        let kind = match (item.headers.l4, item.headers.l3) {
-            (L4::Tcp(_), L3::V4(_)) => GsoKind::Tcp4,
-            (L4::Tcp(_), L3::V6(_)) => GsoKind::Tcp6,
-            _ => return,
+        let mtu = vtep.mtu(&self.snapshot.node, outer.remote);
+        let too_long = item.frame.len() - usize::from(item.headers.l3_offset) > usize::from(mtu);
+        let gso = match (hint, item.headers.l4) {
+            (Some(hint), L4::Udp(_)) => Some(Gso { header_len: header_len(item), ..hint }),
+            (None, L4::Tcp(_)) if too_long => tcp_super_frame(item, mtu),
+            _ => None,
         };
-        let l3_offset = usize::from(item.headers.l3_offset);
-        if item.frame.len() - l3_offset > mtu && header_len < l3_offset + mtu && header_len < item.frame.len() {
+        if gso.is_some() {
             self.count(Event::OversizeFromWire);
-            let size = l3_offset + mtu - header_len;
-            item.frame.offload.gso = Some(Gso {
-                kind,
-                size: u16::try_from(size).unwrap_or(u16::MAX),
-                header_len: u16::try_from(header_len).unwrap_or(u16::MAX),
-            });
+            item.frame.offload.gso = gso;
         }
     }
 
@@ -109,16 +105,34 @@ impl<P: Probe> Pass<'_, P> {
     }
 }
 
-/// Makes the segments of a super-frame from the wire fit an egress. Their size is our own guess, since nothing marks
-/// such a frame; to tell the sender that they are too big would be to make up a packet and complain about it.
+/// Makes TCP from the wire whose checksum was left open fit an egress, by cutting it anew. Where its segments end is our
+/// own guess, since nothing marks such a super-frame, and what passes for a packet may be several that are short. To
+/// tell the sender that it is too big would be to make up a packet and complain about it; the receiver does not mind
+/// where a byte stream is cut. (UDP super-frames are marked, and their sizes are the sender's.)
 pub(super) fn fit_guess(item: &mut Item, origin: Origin, mtu: u16) {
-    let headers_len = item.headers.header_len().saturating_sub(usize::from(item.headers.l3_offset));
-    let room = u16::try_from(usize::from(mtu).saturating_sub(headers_len)).unwrap_or(u16::MAX);
-    if let (Role::Tunnel(_), Some(gso)) = (origin.role, &mut item.frame.offload.gso)
-        && room > 0
-    {
-        gso.size = gso.size.min(room);
+    let unfinished = matches!(item.frame.offload.checksum, Checksum::Partial { .. });
+    if !matches!(origin.role, Role::Tunnel(_)) || !unfinished || largest_packet(item) <= usize::from(mtu) {
+        return;
     }
+    if let Some(gso) = tcp_super_frame(item, mtu) {
+        item.frame.offload.gso = Some(gso);
+    }
+}
+
+/// How a TCP packet is cut into packets of at most `mtu` bytes; none when it is no TCP, or its headers do not fit.
+fn tcp_super_frame(item: &Item, mtu: u16) -> Option<Gso> {
+    let kind = match (item.headers.l4, item.headers.l3) {
+        (L4::Tcp(_), L3::V4(_)) => GsoKind::Tcp4,
+        (L4::Tcp(_), L3::V6(_)) => GsoKind::Tcp6,
+        _ => return None,
+    };
+    let header_len = header_len(item);
+    let size = item.headers.l3_offset.saturating_add(mtu).saturating_sub(header_len);
+    (size > 0 && item.frame.len() > usize::from(header_len)).then_some(Gso { kind, size, header_len })
+}
+
+fn header_len(item: &Item) -> u16 {
+    u16::try_from(item.headers.header_len()).unwrap_or(u16::MAX)
 }
 
 /// The pseudo-header sum of a whole TCP or UDP packet, and where its checksum field lies behind the L4 offset.

@@ -6,10 +6,11 @@ use std::sync::atomic::Ordering;
 
 use nix::errno::Errno;
 
-use super::UdpStatus;
-use crate::frame::{Batch, FramePool, Outer};
+use super::{UdpStatus, VXLAN_HEADER_BYTES};
+use crate::frame::{Batch, FramePool, Gso, GsoKind, Outer};
 use crate::port::{PortRx, RxStatus};
 use crate::sys::udp::{DATAGRAM_BUFFERS, ReceiveBuffers, UdpSocket};
+use crate::wire::{ethernet, ipv4, ipv6};
 
 /// Receives from one socket. A burst that does not fit the batch waits here for the next call.
 #[derive(Debug)]
@@ -39,8 +40,13 @@ impl UdpRx {
             let (at, start) = self.next;
             let (datagram, bytes) = self.buffers.datagram(at);
             let Some(mut frame) = pool.take() else { break };
-            let end = bytes.len().min(start + datagram.segment);
+            let whole = start == 0 && datagram.segment < bytes.len() && is_one_frame(bytes);
+            let end = if whole { bytes.len() } else { bytes.len().min(start + datagram.segment) };
             frame.fill(&bytes[start..end]);
+            if whole {
+                let size = u16::try_from(datagram.segment).unwrap_or(u16::MAX);
+                frame.offload.gso = Some(Gso { kind: GsoKind::Udp, size, header_len: 0 });
+            }
             frame.outer = Some(Outer { remote: datagram.remote, tos: datagram.tos });
             batch.push(frame);
             delivered += 1;
@@ -69,6 +75,22 @@ impl UdpRx {
     }
 }
 
+/// Whether a buffer that the kernel gives a segment size for is one VXLAN datagram nevertheless. On a veth a kernel
+/// tunnel hands over an inner UDP super-frame as it is, and the size is that of the inner datagrams, which the inner IP
+/// header tells: it spans all of the buffer, where merged datagrams have one each.
+fn is_one_frame(bytes: &[u8]) -> bool {
+    let inner = bytes.get(VXLAN_HEADER_BYTES..).unwrap_or_default();
+    let packet = inner.get(ethernet::HEADER_LEN..).unwrap_or_default();
+    match ethernet::View::new(inner).map(ethernet::View::ethertype) {
+        Some(ethernet::ETHERTYPE_IPV4) => {
+            ipv4::View::new(packet).is_some_and(|view| usize::from(view.total_len()) == packet.len())
+        }
+        Some(ethernet::ETHERTYPE_IPV6) => ipv6::View::new(packet)
+            .is_some_and(|view| ipv6::HEADER_LEN + usize::from(view.payload_len()) == packet.len()),
+        _ => false,
+    }
+}
+
 impl PortRx for UdpRx {
     fn rx(&mut self, pool: &mut FramePool, batch: &mut Batch, budget: usize) -> RxStatus {
         let mut left = budget.min(batch.room());
@@ -92,5 +114,28 @@ impl PortRx for UdpRx {
 
     fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
         Some(self.socket.as_fd())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A VXLAN datagram whose inner IPv4 packet says it is `total_len` bytes long, with `len` bytes behind Ethernet.
+    fn datagram(total_len: u16, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; VXLAN_HEADER_BYTES + ethernet::HEADER_LEN + len];
+        let ethertype = VXLAN_HEADER_BYTES + 12;
+        bytes[ethertype..ethertype + 2].copy_from_slice(&ethernet::ETHERTYPE_IPV4.to_be_bytes());
+        bytes[ethertype + 2] = 0x45;
+        bytes[ethertype + 4..ethertype + 6].copy_from_slice(&total_len.to_be_bytes());
+        bytes
+    }
+
+    #[test]
+    fn a_buffer_is_one_frame_when_its_inner_packet_spans_it() {
+        assert!(is_one_frame(&datagram(7_000, 7_000)));
+        assert!(!is_one_frame(&datagram(1_450, 7_000)), "the first of several that the kernel merged");
+        assert!(!is_one_frame(&datagram(7_001, 7_000)));
+        assert!(!is_one_frame(&[0; 21]), "too short to say");
     }
 }
