@@ -3,9 +3,10 @@
 //! The daemon's log goes to a file; it is printed when the test fails. What stays behind a killed daemon
 //! (its persistent TAPs) goes with the namespaces.
 
-use std::fmt::Write as _;
+mod spec;
+
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
@@ -18,84 +19,19 @@ use tempfile::TempDir;
 use crate::binary::binary;
 use crate::command::{self, Outcome};
 use crate::netns::{Netns, Wire};
-use crate::plan::{self, NodePlan};
+use crate::plan::NodePlan;
 use crate::pod::{POD_INTERFACE, Pod};
 use crate::underlay::{RemoteNode, join_underlay};
+
+pub use spec::NodeSpec;
 
 /// How long a daemon may take from its start to the first answer.
 const START_MAX: Duration = Duration::from_secs(10);
 /// How long a daemon may take to end after SIGTERM.
 const STOP_MAX: Duration = Duration::from_secs(5);
 
-/// What goes into a node's `podwired.toml`.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct NodeSpec {
-    /// Name of the node.
-    pub name: String,
-    /// Pod subnets, one a family.
-    pub pod_cidrs: Vec<IpNet>,
-    /// Subnets of the whole cluster.
-    pub cluster_cidrs: Vec<IpNet>,
-    /// Underlay addresses with their prefix; VTEP addresses, at most one a family. Without any there is no uplink.
-    pub underlay: Vec<IpNet>,
-    /// VXLAN network identifier.
-    pub vni: u32,
-    /// UDP port of VXLAN.
-    pub port: u16,
-    /// Cores for workers, such as `0-1`; the daemon's default when not given.
-    pub cpus: Option<String>,
-    /// `busy`, `adaptive` or `interrupt`.
-    pub poll: String,
-    /// Environment of the daemon beside the test's own, such as `RUST_LOG`.
-    pub environment: Vec<(String, String)>,
-}
-
-impl NodeSpec {
-    /// The plan's node: dual-stack pods and a dual-stack underlay.
-    #[must_use]
-    pub fn planned(plan: NodePlan) -> Self {
-        Self {
-            name: plan.name(),
-            pod_cidrs: plan.pod_cidrs().to_vec(),
-            cluster_cidrs: NodePlan::cluster_cidrs().to_vec(),
-            underlay: plan.underlay().to_vec(),
-            vni: plan::VNI,
-            port: plan::VXLAN_PORT,
-            cpus: None,
-            poll: "adaptive".into(),
-            environment: Vec::new(),
-        }
-    }
-
-    /// The configuration file's text.
-    #[must_use]
-    pub fn toml(&self, socket: &Path, state_dir: &Path) -> String {
-        let list = |items: Vec<String>| format!("[{}]", items.join(", "));
-        let nets = |nets: &[IpNet]| list(nets.iter().map(|net| format!("\"{net}\"")).collect());
-        let addresses = list(self.underlay.iter().map(|net| format!("\"{}\"", net.addr())).collect());
-        let uplink = match self.underlay.is_empty() {
-            true => String::new(),
-            false => format!("[uplink]\nkind = \"udp\"\naddress = {addresses}\n"),
-        };
-        let mut text = format!(
-            "[node]\nname = \"{}\"\npod_cidrs = {}\ncluster_cidrs = {}\n\
-             [host]\ninterface = \"podwire0\"\n{uplink}\
-             [vxlan]\nvni = {}\nport = {}\n[workers]\npoll = \"{}\"\n",
-            self.name,
-            nets(&self.pod_cidrs),
-            nets(&self.cluster_cidrs),
-            self.vni,
-            self.port,
-            self.poll
-        );
-        if let Some(cpus) = &self.cpus {
-            let _ = writeln!(text, "cpus = \"{cpus}\"");
-        }
-        let (socket, state_dir) = (socket.display(), state_dir.display());
-        let _ = writeln!(text, "[control]\nsocket = \"{socket}\"\nstate_dir = \"{state_dir}\"");
-        text
-    }
-}
+/// How long a switch may take to be quiet after the last probe.
+const QUIET_MAX: Duration = Duration::from_secs(2);
 
 /// A node's namespace and the daemon in it.
 #[derive(Debug)]
@@ -127,14 +63,26 @@ impl Node {
     #[must_use]
     #[track_caller]
     pub fn pair(wire: Wire) -> (Self, Self) {
-        let mut a = Self::new(NodeSpec::planned(NodePlan(1)));
-        let mut b = Self::new(NodeSpec::planned(NodePlan(2)));
+        Self::pair_of([NodeSpec::planned(NodePlan(1)), NodeSpec::planned(NodePlan(2))], wire)
+    }
+
+    /// [`Self::pair`] of nodes that differ from the plan.
+    #[must_use]
+    #[track_caller]
+    pub fn pair_of(specs: [NodeSpec; 2], wire: Wire) -> (Self, Self) {
+        let [mut a, mut b] = specs.map(Self::new);
         join_underlay((&a.netns, &a.spec.underlay), (&b.netns, &b.spec.underlay), wire);
+        Self::introduce(&mut a, &mut b);
+        (a, b)
+    }
+
+    /// Starts two wired nodes and makes each known to the other.
+    #[track_caller]
+    pub fn introduce(a: &mut Self, b: &mut Self) {
         a.start();
         b.start();
         a.reach(&b.as_remote());
         b.reach(&a.as_remote());
-        (a, b)
     }
 
     /// Path of the control socket.
@@ -247,6 +195,36 @@ impl Node {
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("podwire {all:?} printed no JSON ({error}): {text}"))
     }
 
+    /// A counter of the whole switch, by its name in `podwire stats`, such as `drop:no_route`.
+    ///
+    /// # Panics
+    /// When there is no such counter.
+    #[must_use]
+    #[track_caller]
+    pub fn total(&self, counter: &str) -> u64 {
+        let stats = self.podwire_json(&["stats"]);
+        let value = &stats["totals"][counter];
+        value.as_u64().unwrap_or_else(|| panic!("stats have no counter {counter}: {}", stats["totals"]))
+    }
+
+    /// Says that received frames and outcomes add up, once the switch is quiet.
+    ///
+    /// # Panics
+    /// When they still do not after a while.
+    #[track_caller]
+    pub fn assert_every_frame_is_counted(&self) {
+        let deadline = Instant::now() + QUIET_MAX;
+        loop {
+            let stats = self.podwire_json(&["stats"]);
+            let (received, ended) = (received_frames(&stats), ended_frames(&stats));
+            if received == ended {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{received} frames were received and {ended} ended: {stats}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Adds a pod of the plan by its host number, with a TAP of the default kind.
     #[must_use]
     #[track_caller]
@@ -311,27 +289,21 @@ impl Drop for Node {
     }
 }
 
+fn received_frames(stats: &Value) -> u64 {
+    let ports = stats["ports"].as_array().into_iter().flatten();
+    ports.filter_map(|port| port["counters"]["rx_frames"].as_u64()).sum()
+}
+
+fn ended_frames(stats: &Value) -> u64 {
+    let is_outcome = |name: &str| {
+        ["forward", "flood", "reply"].contains(&name) || name.starts_with("punt:") || name.starts_with("drop:")
+    };
+    let totals = stats["totals"].as_object().into_iter().flatten();
+    totals.filter(|(name, _)| is_outcome(name)).filter_map(|(_, value)| value.as_u64()).sum()
+}
+
 fn signal(child: &Child, signal: Signal) {
     if let Ok(pid) = i32::try_from(child.id()) {
         let _ = kill(Pid::from_raw(pid), signal);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_configuration_has_the_shape_of_the_contract() {
-        let text = NodeSpec::planned(NodePlan(1)).toml(Path::new("/run/x.sock"), Path::new("/var/lib/x"));
-        for line in [
-            "name = \"node1\"",
-            "pod_cidrs = [\"10.244.1.0/24\", \"fd00:244:1::/64\"]",
-            "cluster_cidrs = [\"10.244.0.0/16\", \"fd00:244::/32\"]",
-            "address = [\"172.31.0.1\", \"fd00:31::1\"]",
-            "socket = \"/run/x.sock\"",
-        ] {
-            assert!(text.lines().any(|other| other == line), "{line} is missing in\n{text}");
-        }
     }
 }

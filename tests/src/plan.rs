@@ -36,6 +36,31 @@ impl NodePlan {
         [v4.into(), v6.into()]
     }
 
+    /// The node's underlay addresses where every node is on a subnet of its own, behind a router.
+    #[must_use]
+    pub fn routed_underlay(self) -> [IpNet; 2] {
+        self.on_routed_underlay(1)
+    }
+
+    /// The router's addresses on this node's underlay subnet.
+    #[must_use]
+    pub fn underlay_router(self) -> [IpNet; 2] {
+        self.on_routed_underlay(254)
+    }
+
+    /// Addresses of the first and the second router on the link between them.
+    #[must_use]
+    pub fn between_routers() -> [[IpNet; 2]; 2] {
+        [Self(255).on_routed_underlay(1), Self(255).on_routed_underlay(2)]
+    }
+
+    fn on_routed_underlay(self, host: u8) -> [IpNet; 2] {
+        let (node, last) = (u16::from(self.0), u16::from(host));
+        let v4 = Ipv4Net::new_assert(Ipv4Addr::new(172, 31, self.0, host), 24);
+        let v6 = Ipv6Net::new_assert(Ipv6Addr::new(0xfd00, 0x31, node, 0, 0, 0, 0, last), 64);
+        [v4.into(), v6.into()]
+    }
+
     /// The node's pod subnets, IPv4 and IPv6.
     #[must_use]
     pub fn pod_cidrs(self) -> [IpNet; 2] {

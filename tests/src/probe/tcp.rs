@@ -1,5 +1,6 @@
 //! A TCP transfer over real kernel sockets, every byte compared.
 
+use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc;
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::pattern::Pattern;
 use super::{Path, STALL};
+use crate::netns::Netns;
 
 /// Bytes of one write.
 const CHUNK: usize = 60_000;
@@ -54,6 +56,21 @@ pub fn transfer(path: Path<'_>, bytes: u64) -> io::Result<Transfer> {
         let received = receiver.join().expect("the receiver does not panic");
         sent.and_then(|transfer| received.map(|()| transfer))
     })
+}
+
+/// TCP segments that a namespace's stack has sent again since it was made.
+///
+/// # Panics
+/// When the kernel does not say.
+#[must_use]
+#[track_caller]
+pub fn retransmits(netns: &Netns) -> u64 {
+    let text = netns.enter(|| fs::read_to_string("/proc/thread-self/net/snmp")).expect("/proc is mounted");
+    let mut lines = text.lines().filter(|line| line.starts_with("Tcp:")).map(str::split_whitespace);
+    let (names, mut values) = (lines.next(), lines.next());
+    let at = names.and_then(|mut names| names.position(|name| name == "RetransSegs"));
+    let value = at.and_then(|at| values.as_mut()?.nth(at)?.parse().ok());
+    value.unwrap_or_else(|| panic!("no RetransSegs in {text}"))
 }
 
 fn receive(address: SocketAddr, bytes: u64, ready: &mpsc::Sender<SocketAddr>) -> io::Result<()> {

@@ -5,15 +5,19 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt};
+use podwire_vswitch::sys::udp::{Role, SendOptions, UdpSocket as RawSocket};
 
 use super::pattern::Pattern;
 use super::{Path, STALL};
 
 /// Longest payload of a UDP datagram over IPv4.
 pub const DATAGRAM_MAX: usize = 65_507;
+/// Where nobody listens (RFC 863).
+const DISCARD_PORT: u16 = 9;
 /// Datagrams the sender lets lie unanswered.
 const WINDOW: usize = 8;
 
@@ -101,6 +105,29 @@ pub fn train(path: Path<'_>, bytes: usize, segment: u16) -> io::Result<Vec<usize
         },
     );
     collected.map(|((), sizes)| sizes)
+}
+
+/// Sends datagrams that may not be fragmented (`IP_PMTUDISC_DO`) until the sender's own kernel refuses them as too
+/// long, which it does once it was told the path's MTU. True when that came, false when [`STALL`] passed without.
+///
+/// # Errors
+/// When the socket cannot be made, or is refused anything for another reason.
+pub fn is_told_too_big(path: Path<'_>, size: usize) -> io::Result<bool> {
+    path.from.enter(|| {
+        let from = SocketAddr::new(path.source, 0);
+        let socket = RawSocket::open(from, Role::Send, DATAGRAM_MAX).map_err(io::Error::other)?;
+        let to = SendOptions { remote: SocketAddr::new(path.target, DISCARD_PORT), tos: 0, segment: None };
+        let body = Pattern::bytes(0, size);
+        let deadline = Instant::now() + STALL;
+        while Instant::now() < deadline {
+            match socket.send(&[io::IoSlice::new(&body)], &to) {
+                Ok(()) => thread::sleep(Duration::from_millis(5)),
+                Err(Errno::EMSGSIZE) => return Ok(true),
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(false)
+    })
 }
 
 fn collect(socket: &UdpSocket, bytes: usize) -> io::Result<Vec<usize>> {

@@ -1,0 +1,104 @@
+//! A node's `podwired.toml`, as a value that tests change.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use ipnet::IpNet;
+
+use crate::plan::{self, NodePlan};
+
+/// What goes into a node's `podwired.toml`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NodeSpec {
+    /// Name of the node.
+    pub name: String,
+    /// Pod subnets, one a family.
+    pub pod_cidrs: Vec<IpNet>,
+    /// Subnets of the whole cluster.
+    pub cluster_cidrs: Vec<IpNet>,
+    /// Underlay addresses with their prefix; VTEP addresses, at most one a family. Without any there is no uplink.
+    pub underlay: Vec<IpNet>,
+    /// VXLAN network identifier.
+    pub vni: u32,
+    /// UDP port of VXLAN.
+    pub port: u16,
+    /// Cores for workers, such as `0-1`; the daemon's default when not given.
+    pub cpus: Option<String>,
+    /// `busy`, `adaptive` or `interrupt`.
+    pub poll: String,
+    /// Environment of the daemon beside the test's own, such as `RUST_LOG`.
+    pub environment: Vec<(String, String)>,
+}
+
+impl NodeSpec {
+    /// The plan's node: dual-stack pods and a dual-stack underlay.
+    #[must_use]
+    pub fn planned(plan: NodePlan) -> Self {
+        Self {
+            name: plan.name(),
+            pod_cidrs: plan.pod_cidrs().to_vec(),
+            cluster_cidrs: NodePlan::cluster_cidrs().to_vec(),
+            underlay: plan.underlay().to_vec(),
+            vni: plan::VNI,
+            port: plan::VXLAN_PORT,
+            cpus: None,
+            poll: "adaptive".into(),
+            environment: Vec::new(),
+        }
+    }
+
+    /// The same with an underlay of one family only.
+    #[must_use]
+    pub fn over(mut self, v6: bool) -> Self {
+        self.underlay.retain(|address| address.addr().is_ipv6() == v6);
+        self
+    }
+
+    /// The configuration file's text.
+    #[must_use]
+    pub fn toml(&self, socket: &Path, state_dir: &Path) -> String {
+        let list = |items: Vec<String>| format!("[{}]", items.join(", "));
+        let nets = |nets: &[IpNet]| list(nets.iter().map(|net| format!("\"{net}\"")).collect());
+        let addresses = list(self.underlay.iter().map(|net| format!("\"{}\"", net.addr())).collect());
+        let uplink = match self.underlay.is_empty() {
+            true => String::new(),
+            false => format!("[uplink]\nkind = \"udp\"\naddress = {addresses}\n"),
+        };
+        let mut text = format!(
+            "[node]\nname = \"{}\"\npod_cidrs = {}\ncluster_cidrs = {}\n\
+             [host]\ninterface = \"podwire0\"\n{uplink}\
+             [vxlan]\nvni = {}\nport = {}\n[workers]\npoll = \"{}\"\n",
+            self.name,
+            nets(&self.pod_cidrs),
+            nets(&self.cluster_cidrs),
+            self.vni,
+            self.port,
+            self.poll
+        );
+        if let Some(cpus) = &self.cpus {
+            let _ = writeln!(text, "cpus = \"{cpus}\"");
+        }
+        let (socket, state_dir) = (socket.display(), state_dir.display());
+        let _ = writeln!(text, "[control]\nsocket = \"{socket}\"\nstate_dir = \"{state_dir}\"");
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_configuration_has_the_shape_of_the_contract() {
+        let text = NodeSpec::planned(NodePlan(1)).toml(Path::new("/run/x.sock"), Path::new("/var/lib/x"));
+        for line in [
+            "name = \"node1\"",
+            "pod_cidrs = [\"10.244.1.0/24\", \"fd00:244:1::/64\"]",
+            "cluster_cidrs = [\"10.244.0.0/16\", \"fd00:244::/32\"]",
+            "address = [\"172.31.0.1\", \"fd00:31::1\"]",
+            "socket = \"/run/x.sock\"",
+        ] {
+            assert!(text.lines().any(|other| other == line), "{line} is missing in\n{text}");
+        }
+    }
+}
