@@ -1,0 +1,23 @@
+//! Two podwired nodes with real kernels around them: what pods, nodes and the underlay see of the switch.
+//!
+//! `matrix` sends every kind of traffic every way at every MTU, `path_mtu` narrows the underlay, `shapes` has other
+//! nodes than the plan's: an IPv6 underlay, a stretched bridge, several workers. A kernel as the far node is `interop`.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod matrix;
+mod path_mtu;
+mod shapes;
+
+use podwire_tests::probe::Path;
+use podwire_tests::probe::ping::{Ping, ping};
+
+/// Host numbers of the pods of a node.
+const POD: u8 = 10;
+const OTHER_POD: u8 = 11;
+
+/// Says that one small ping came back; a failure shows what ping printed.
+#[track_caller]
+fn assert_ping(path: Path<'_>) {
+    let result = ping(path, Ping { count: 1, ..Ping::default() });
+    assert!(result.all(), "no answer from {}:\n{}", path.target, result.text);
+}
