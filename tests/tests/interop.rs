@@ -21,8 +21,9 @@ const POD: u8 = 10;
 const FLANNEL_PORT: u16 = 8472;
 /// Bytes of a TCP transfer: long enough that a stall or a retransmission for every packet shows in its speed.
 const TRANSFER_BYTES: u64 = 16_000_000;
-/// Slower than this is broken, however busy the machine: a lost checksum costs a second a retransmission.
-const GBPS_MIN: f64 = 0.3;
+/// Slower than this is broken, however busy the machine (a debug build here makes 0.2 to 1): when checksums or lengths
+/// are wrong, each burst waits for a retransmission timer, and what is left is a hundredth of that.
+const GBPS_MIN: f64 = 0.05;
 /// Share of the segments of a transfer that may be sent again.
 const RETRANSMITS_MAX: u64 = TRANSFER_BYTES / 1_400 / 50;
 /// Times a transfer may be tried, since a machine may be busy just then.
