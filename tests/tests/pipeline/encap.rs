@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use podwire_control::model::{Mac, Object, Vni};
 use podwire_tests::NodePlan;
 use podwire_tests::packet::Packet;
-use podwire_tests::sim::{SimPort, SimSwitch, UPLINK, bridge, planned_spec, route, static_mac, vtep as state_vtep};
+use podwire_tests::sim::{SimPort, SimSwitch, UPLINK, bridge, planned_spec, route, vtep as state_vtep};
 use podwire_vswitch::frame::Encap;
 use podwire_vswitch::id::VtepId;
 use podwire_vswitch::port::memory::MemoryFrame;
@@ -137,18 +137,12 @@ fn a_stretched_bridge_forwards_to_the_node_a_station_spoke_from() {
 }
 
 #[test]
-fn a_station_can_be_pinned_to_a_node() {
-    let mut switch = stretched();
-    switch.state([static_mac(Some("wide"), stranger(2), "node2")]);
-    let bytes = plain(stranger(2), stranger(1));
-    check(&mut switch, ("x", frame(bytes.clone())), "forward", &[(UPLINK, bridged_to(2, &bytes))]);
-}
-
-#[test]
 fn a_bridged_frame_too_long_for_its_tunnel_is_dropped() {
     let mut switch = stretched();
     switch.port(SimPort::pod("x", &[]).unguarded().bridge("wide").mtu(1_500));
-    switch.state([static_mac(Some("wide"), stranger(2), "node2")]);
+    let hello = plain(Mac::BROADCAST, stranger(2));
+    let out = [("x", frame(hello.clone())), ("y", frame(hello.clone()))];
+    check(&mut switch, (UPLINK, datagram(2, 100, 0, &hello)), "flood", &out);
     let of = |len: usize| [plain(stranger(2), stranger(1)), vec![7; len - 46]].concat();
     let fits = of(1_450);
     check(&mut switch, ("x", frame(fits.clone())), "forward", &[(UPLINK, bridged_to(2, &fits))]);
