@@ -108,10 +108,10 @@ impl Reference {
                 Via::Host => Hop::Host,
                 Via::Blackhole => Hop::Blackhole,
                 Via::Vtep(name) => Hop::Vtep(name.to_string()),
-                Via::Port(name) => match self.port(name.as_str()) {
-                    Some(port) => Hop::Local { port: name.to_string(), mac: port.mac_in_force() },
-                    None => continue,
-                },
+                // A route to a port that is closed keeps what it covers from wider ones.
+                Via::Port(name) => self
+                    .port(name.as_str())
+                    .map_or(Hop::NoRoute, |port| Hop::Local { port: name.to_string(), mac: port.mac_in_force() }),
             };
             consider(route.prefix, hop);
         }

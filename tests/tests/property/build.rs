@@ -68,7 +68,7 @@ impl Shape {
         let port = match &mut door {
             Door::Pod(at) => {
                 *at %= topology.pods.len();
-                pod_name(*at)
+                topology.is_open(*at).then(|| pod_name(*at))?
             }
             Door::Host => topology.host.then(|| HOST.to_owned())?,
             Door::Tunnel { vtep, v6, .. } => {

@@ -53,6 +53,8 @@ pub(crate) struct Topology {
     pub(crate) transparent: bool,
     /// VTEPs the stretched bridge floods to, by bit.
     pub(crate) flood: u8,
+    /// Pods that are stated and whose device is not open, by bit.
+    pub(crate) closed: u8,
     /// Strangers' MACs pinned to pods.
     pub(crate) pins: Vec<(u8, usize)>,
 }
@@ -100,11 +102,25 @@ pub(crate) fn topologies() -> BoxedStrategy<Topology> {
         prop::collection::vec((0..PREFIXES.len(), prop_oneof![3 => 0_u8..4, 1 => 4_u8..10]), 0..16),
         prop::collection::vec((0_u8..3, 0_usize..6), 0..3),
     );
-    (node, lists, any::<bool>(), 0_u8..8)
-        .prop_map(|(node, lists, transparent, flood)| {
+    let closed = prop_oneof![4 => Just(0_u8), 1 => any::<u8>()];
+    (node, lists, any::<bool>(), 0_u8..8, closed)
+        .prop_map(|(node, lists, transparent, flood, closed)| {
             let (families, host, uplink, underlay_mtu, copy_dscp) = node;
             let (pods, vteps, routes, pins) = lists;
-            Topology { families, host, uplink, underlay_mtu, copy_dscp, pods, vteps, routes, transparent, flood, pins }
+            Topology {
+                families,
+                host,
+                uplink,
+                underlay_mtu,
+                copy_dscp,
+                pods,
+                vteps,
+                routes,
+                transparent,
+                flood,
+                closed,
+                pins,
+            }
         })
         .boxed()
 }
@@ -176,6 +192,11 @@ impl Topology {
         }
     }
 
+    /// Whether the device of the pod at a place is open.
+    pub(crate) fn is_open(&self, at: usize) -> bool {
+        self.closed >> at & 1 == 0
+    }
+
     /// MAC of the pod at a place.
     pub(crate) fn pod_mac(&self, at: usize) -> Mac {
         self.port(at).mac_in_force()
@@ -223,7 +244,8 @@ impl Topology {
     pub(crate) fn devices(&self) -> Vec<(String, Device)> {
         let caps = |all| if all { PortCaps::ALL } else { PortCaps::NONE };
         let gateway = self.spec().gateway_mac();
-        let pods = self.pods.iter().enumerate().map(|(at, shape)| {
+        let open = self.pods.iter().enumerate().filter(|&(at, _)| self.is_open(at));
+        let pods = open.map(|(at, shape)| {
             (pod_name(at), Device { mac: self.pod_mac(at), mtu: shape.mtu, caps: caps(shape.all_caps) })
         });
         let host = self.host.then(|| (HOST.to_owned(), Device { mac: gateway, mtu: 1_430, caps: caps(true) }));
@@ -235,11 +257,17 @@ impl Topology {
     /// The real engine.
     pub(crate) fn switch(&self) -> SimSwitch {
         let mut switch = SimSwitch::new(self.spec());
-        switch.state(self.objects().into_iter().filter(|object| !matches!(object, Object::Port(_))));
+        let open =
+            |object: &Object| matches!(object, Object::Port(port) if self.sim_names().contains(&port.name.to_string()));
+        switch.state(self.objects().into_iter().filter(|object| !open(object)));
         for port in self.sim_ports() {
             switch.port(port);
         }
         switch
+    }
+
+    fn sim_names(&self) -> Vec<String> {
+        self.devices().into_iter().map(|(name, _)| name).collect()
     }
 
     /// Every port with its device.
