@@ -155,6 +155,7 @@ struct PortCounters {
     rx: PacketCounter,
     tx: PacketCounter,
     tx_drops: Counter,
+    tunnelled: PacketCounter,
     outcomes: [Counter; Outcome::COUNT],
 }
 
@@ -164,6 +165,7 @@ impl PortCounters {
             rx: PacketCounter::default(),
             tx: PacketCounter::default(),
             tx_drops: Counter::default(),
+            tunnelled: PacketCounter::default(),
             outcomes: std::array::from_fn(|_| Counter::default()),
         }
     }
@@ -191,6 +193,12 @@ impl WorkerStats {
     #[inline]
     pub fn rx(&self, port: PortId, count: PacketCount) {
         self.port(port).rx.add(count);
+    }
+
+    /// Counts what a tunnel brought: frames its uplink has received already, and that end under the tunnel's name.
+    #[inline]
+    pub fn tunnelled(&self, tunnel: PortId, count: PacketCount) {
+        self.port(tunnel).tunnelled.add(count);
     }
 
     /// Counts what a port sent.

@@ -5,7 +5,7 @@
 use crate::frame::{Checksum, Gso, GsoKind, Item, Outer};
 use crate::outcome::DropReason;
 use crate::snapshot::{Role, VtepEntry};
-use crate::stats::Event;
+use crate::stats::{Event, PacketCount};
 use crate::wire::{L3, L4, checksum, ethernet, ipv4, ipv6, tcp, udp, vxlan};
 
 use super::ingress::parse;
@@ -39,6 +39,10 @@ impl<P: Probe> Pass<'_, P> {
         // From here on the frame is counted as the tunnel's: a tunnel is a port.
         item.frame.ingress = vtep.port;
         item.frame.pull(vxlan::HEADER_LEN);
+        if P::LIVE {
+            let bytes = item.frame.len() as u64;
+            self.state.stats().tunnelled(vtep.port, PacketCount { frames: 1, segments: 1, bytes });
+        }
         self.probe.note(Stage::Decap, || format!("from vtep {} ({}), vni {vni}", vtep.name, outer.remote));
         // What an uplink knows of a super-frame holds for one whose checksum was left open; that is seen below.
         let hint = item.frame.offload.gso.take();

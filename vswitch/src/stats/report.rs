@@ -33,7 +33,9 @@ impl PacketCount {
 pub struct PortReport {
     /// Received.
     pub rx: PacketCount,
-    /// Sent.
+    /// Of a tunnel: received inside the uplink's datagrams, where `rx` has it too. 0 for other ports.
+    pub tunnelled: PacketCount,
+    /// Sent; what leaves through a tunnel counts there and at the uplink.
     pub tx: PacketCount,
     /// Frames the device did not take.
     pub tx_drops: u64,
@@ -42,8 +44,8 @@ pub struct PortReport {
 
 impl Default for PortReport {
     fn default() -> Self {
-        let (rx, tx) = (PacketCount::default(), PacketCount::default());
-        Self { rx, tx, tx_drops: 0, outcomes: [0; Outcome::COUNT] }
+        let none = PacketCount::default();
+        Self { rx: none, tunnelled: none, tx: none, tx_drops: 0, outcomes: [0; Outcome::COUNT] }
     }
 }
 
@@ -77,6 +79,7 @@ impl PortReport {
             // accounted for, as a rule (nothing orders the loads).
             outcomes: std::array::from_fn(|at| counters.outcomes[at].get()),
             tx: counters.tx.get(),
+            tunnelled: counters.tunnelled.get(),
             tx_drops: counters.tx_drops.get(),
             rx: counters.rx.get(),
         }
@@ -85,6 +88,7 @@ impl PortReport {
     fn zip(&self, other: &Self, with: impl Fn(u64, u64) -> u64) -> Self {
         Self {
             rx: self.rx.zip(other.rx, &with),
+            tunnelled: self.tunnelled.zip(other.tunnelled, &with),
             tx: self.tx.zip(other.tx, &with),
             tx_drops: with(self.tx_drops, other.tx_drops),
             outcomes: std::array::from_fn(|at| with(self.outcomes[at], other.outcomes[at])),

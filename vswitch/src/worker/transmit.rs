@@ -159,7 +159,11 @@ impl Transmitter {
         match result {
             Ok(segments) => {
                 let bytes = item.frame.len() as u64;
-                stats.tx(way.port, PacketCount { frames: 1, segments: segments as u64, bytes });
+                let count = PacketCount { frames: 1, segments: segments as u64, bytes };
+                stats.tx(way.port, count);
+                if way.port != device {
+                    stats.tx(device, count);
+                }
                 if !half.touched {
                     half.touched = true;
                     self.touched.push(device);

@@ -399,9 +399,9 @@ fn implied(snapshot: &Snapshot, hop: NextHop) -> Result<(Via, Owner), &'static s
 
 fn port_counters(counts: &PortCounts) -> PortCounters {
     PortCounters {
-        rx_frames: counts.rx.frames,
-        rx_segments: counts.rx.segments,
-        rx_bytes: counts.rx.bytes,
+        rx_frames: counts.rx.frames + counts.tunnelled.frames,
+        rx_segments: counts.rx.segments + counts.tunnelled.segments,
+        rx_bytes: counts.rx.bytes + counts.tunnelled.bytes,
         rx_drops: counts.drops(),
         tx_frames: counts.tx.frames,
         tx_segments: counts.tx.segments,
