@@ -21,7 +21,7 @@ PIDS=()
 ns() { echo "$ID-$1"; }
 in_ns() { ip netns exec "$(ns "$1")" "${@:2}"; }
 cleanup() {
-  for pid in "${PIDS[@]}"; do kill "$pid" 2>/dev/null || true; done
+  for pid in "${PIDS[@]}"; do kill "$pid" 2>/dev/null && kill -CONT "$pid" || true; done
   wait 2>/dev/null || true
   ip -o netns list | awk -v id="$ID-" 'index($1, id) == 1 { print $1 }' | while read -r name; do
     ip netns pids "$name" | xargs -r kill 2>/dev/null || true
@@ -94,6 +94,8 @@ interleaved() { # MEASURE UNIT NAME=FROM,TO,ADDRESS ... : the first is what the 
   for round in $(seq "$ROUNDS"); do
     for side in "$@"; do
       IFS=',' read -r from to address <<<"${side#*=}"
+      # Nobody spins, or keeps a core awake, while the kernel is measured.
+      case $side in kernel*) kill -STOP "${PIDS[@]}" ;; *) kill -CONT "${PIDS[@]}" ;; esac
       "$measure" "$from" "$to" "$address" >>"$FOLDER/$measure.${side%%=*}"
     done
   done
@@ -104,6 +106,7 @@ interleaved() { # MEASURE UNIT NAME=FROM,TO,ADDRESS ... : the first is what the 
     printf '  %-34s %8.2f %s   ratio %s\n' "${name//_/ }" "$value" "$unit" "$(ratio "$value" "$base")"
     rm "$FOLDER/$measure.$name"
   done
+  kill -CONT "${PIDS[@]}"
 }
 
 echo "$(uname -sr), $(nproc) cores, $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1), $ROUNDS rounds"
@@ -116,7 +119,8 @@ interleaved stream_gbps Gb/s kernel_bridge=k1,k2,10.9.0.2 podwire_2_workers=twoa
 switch_node bu 2 busy ""
 echo "same node, request/response (half of the round trip, median)"
 interleaved round_trip_us us kernel_bridge=k1,k2,10.9.0.2 podwire_busy=bua,bub,10.242.1.2
-kill "${PIDS[-1]}" "${PIDS[-2]}" # a busy worker would take a core from what comes now
+kill "${PIDS[-1]}" # a busy worker would take a core from what comes now
+unset 'PIDS[-1]'
 sleep 0.5
 interleaved round_trip_us us kernel_bridge=k1,k2,10.9.0.2 podwire_adaptive=ada,adb,10.241.1.2
 
@@ -159,7 +163,7 @@ podwire_vxlan() { # two podwire nodes over the same kind of cable, one pod each
   ip link add u netns "$(ns w1)" type veth peer name u netns "$(ns w2)"
   for n in 1 2; do
     in_ns "w$n" ip address add "172.31.8.$n/30" dev u && in_ns "w$n" ip link set u up
-    podwired "w$n" "$((5 + n))" adaptive "" "172.31.8.$n"
+    podwired "w$n" "$((5 + n))" adaptive "$(((n - 1) % $(nproc)))" "172.31.8.$n"
     pod "w$n" "w${n}p" "10.24$((5 + n)).0.2/16"
   done
   for n in 1 2; do

@@ -127,6 +127,18 @@ make_namespaces() {
   done
 }
 
+# The CPUs this process may use, one a line.
+allowed_cpus() {
+  sed -n 's/^Cpus_allowed_list:[[:space:]]*//p' /proc/self/status | tr , '\n' | while IFS=- read -r first last; do
+    seq "$first" "${last:-$first}"
+  done
+}
+# The nodes of the demo take turns at the machine's CPUs: by default both would pin their worker to the first.
+cpu_of() { # NODE
+  local cpus number=${1#node}
+  mapfile -t cpus < <(allowed_cpus)
+  echo "${cpus[$(((number - 1) % ${#cpus[@]}))]}"
+}
 write_config() { # NODE
   cat >"$FOLDER/$1.toml" <<TOML
 [node]
@@ -141,6 +153,8 @@ address = ["${UNDERLAY4[$1]}", "${UNDERLAY6[$1]}"]
 [vxlan]
 vni = $VNI
 port = $VXLAN_PORT
+[workers]
+cpus = "$(cpu_of "$1")"
 [control]
 socket = "$(socket "$1")"
 state_dir = "$FOLDER/$1.state"

@@ -93,7 +93,7 @@ impl ClientError {
                 Self::Failed { socket, call, why: "it does not know this call; update podwired".into() }
             }
             // Its source is there only when the connection, not the daemon, said so.
-            Code::Unavailable | Code::Unknown if std::error::Error::source(status).is_some() => {
+            Code::Unavailable | Code::Unknown | Code::Cancelled if std::error::Error::source(status).is_some() => {
                 Self::Unreachable { socket, why: "the connection broke".into() }
             }
             _ => Self::Failed { socket, call, why },

@@ -22,7 +22,7 @@ pub struct NodeSpec {
     pub vni: u32,
     /// UDP port of VXLAN.
     pub port: u16,
-    /// Cores for workers, such as `0-1`; the daemon's default when not given.
+    /// Cores for workers, such as `0-1`; the daemon's own choice when not given.
     pub cpus: Option<String>,
     /// `busy`, `adaptive` or `interrupt`.
     pub poll: String,
@@ -41,7 +41,7 @@ impl NodeSpec {
             underlay: plan.underlay().to_vec(),
             vni: plan::VNI,
             port: plan::VXLAN_PORT,
-            cpus: None,
+            cpus: Some(cpu_of(plan)),
             poll: "adaptive".into(),
             environment: Vec::new(),
         }
@@ -82,6 +82,13 @@ impl NodeSpec {
         let _ = writeln!(text, "[control]\nsocket = \"{socket}\"\nstate_dir = \"{state_dir}\"");
         text
     }
+}
+
+/// Nodes of one machine take turns at its cores: by default all would pin their worker to the first.
+fn cpu_of(plan: NodePlan) -> String {
+    let allowed = podwire_vswitch::sys::affinity::allowed_cpus();
+    let cpus = allowed.numbers();
+    cpus[usize::from(plan.0) % cpus.len()].to_string()
 }
 
 #[cfg(test)]

@@ -86,7 +86,7 @@ fn a_node_that_is_not_as_the_configuration_says_is_refused_and_left_as_it_is() {
             ["podwired.sock", "another podwired listens there"],
         ),
         (&bare, own.replace("s.sock", "file"), ["file", "remove it, or configure another control.socket"]),
-        (&taken, own.replace("[workers]", "[workers]\ncpus = \"900\""), ["workers.cpus", "900"]),
+        (&taken, own.replace("cpus = \"", "cpus = \"900,"), ["workers.cpus", "900"]),
     ] {
         fs::write(&config, text).unwrap();
         let outcome = podwired(netns, &config, &[]);

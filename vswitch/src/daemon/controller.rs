@@ -244,7 +244,9 @@ fn node_spec(config: &Config, underlay_mtu: u16) -> NodeSpec {
 fn workers_spec(config: &Config) -> Result<WorkersSpec, AffinityError> {
     let allowed = allowed_cpus();
     let cpus = match &config.workers.cpus {
-        None => vec![None],
+        // One worker, where it may be pinned: it then shares its core's caches with nobody it need not
+        // (docs/decisions/0009).
+        None => vec![allowed.numbers().first().copied()],
         Some(list) => {
             let wanted: crate::sys::affinity::CpuList = list.text.parse()?;
             wanted.absolute(&allowed)?.into_iter().map(Some).collect()
