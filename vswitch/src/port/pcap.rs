@@ -12,11 +12,11 @@ use std::time::Duration;
 use pcap_file::pcap::{PcapHeader, PcapPacket, PcapReader, PcapWriter};
 use pcap_file::{DataLink, PcapError};
 
-use super::udp::VXLAN_HEADER_BYTES;
 use super::{Outgoing, PortRx, PortTx, RxStatus, TxError};
 use crate::frame::{Batch, FramePool};
 use crate::limits::FRAME_BYTES_MAX;
 use crate::sys::clock::unix_now;
+use crate::wire::vxlan;
 
 /// Longest packet the files may hold; what tcpdump writes by default.
 const SNAP_BYTES: u32 = 262_144;
@@ -84,7 +84,7 @@ impl<P: PortRx> PortRx for CaptureRx<P> {
         let status = self.port.rx(pool, batch, budget);
         let now = unix_now();
         for item in &batch.items()[before..] {
-            let hidden = if item.frame.outer.is_some() { VXLAN_HEADER_BYTES } else { 0 };
+            let hidden = if item.frame.outer.is_some() { vxlan::HEADER_LEN } else { 0 };
             self.capture.write(now, item.frame.bytes().get(hidden..).unwrap_or_default(), &[]);
         }
         status

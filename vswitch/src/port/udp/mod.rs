@@ -18,8 +18,6 @@ pub use tx::UdpTx;
 use super::PortCaps;
 use crate::sys::udp::{Role, SEGMENTS_MAX, UdpError, UdpSocket, segment_limit};
 
-/// Bytes of a VXLAN header.
-pub const VXLAN_HEADER_BYTES: usize = 8;
 /// Sending sockets a worker and family, each with a source port of its own: what the underlay spreads flows by.
 pub const SEND_SOCKETS: usize = 4;
 /// Bytes a receiving socket is asked to queue: about 5 ms at 25 Gb/s, since a worker may be off its CPU that long.

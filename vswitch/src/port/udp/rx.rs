@@ -6,11 +6,11 @@ use std::sync::atomic::Ordering;
 
 use nix::errno::Errno;
 
-use super::{UdpStatus, VXLAN_HEADER_BYTES};
+use super::UdpStatus;
 use crate::frame::{Batch, FramePool, Gso, GsoKind, Outer};
 use crate::port::{PortRx, RxStatus};
 use crate::sys::udp::{DATAGRAM_BUFFERS, ReceiveBuffers, UdpSocket};
-use crate::wire::{ethernet, ipv4, ipv6};
+use crate::wire::{ethernet, ipv4, ipv6, vxlan};
 
 /// Receives from one socket. A burst that does not fit the batch waits here for the next call.
 #[derive(Debug)]
@@ -79,7 +79,7 @@ impl UdpRx {
 /// tunnel hands over an inner UDP super-frame as it is, and the size is that of the inner datagrams, which the inner IP
 /// header tells: it spans all of the buffer, where merged datagrams have one each.
 fn is_one_frame(bytes: &[u8]) -> bool {
-    let inner = bytes.get(VXLAN_HEADER_BYTES..).unwrap_or_default();
+    let inner = bytes.get(vxlan::HEADER_LEN..).unwrap_or_default();
     let packet = inner.get(ethernet::HEADER_LEN..).unwrap_or_default();
     match ethernet::View::new(inner).map(ethernet::View::ethertype) {
         Some(ethernet::ETHERTYPE_IPV4) => {
@@ -123,8 +123,8 @@ mod tests {
 
     /// A VXLAN datagram whose inner IPv4 packet says it is `total_len` bytes long, with `len` bytes behind Ethernet.
     fn datagram(total_len: u16, len: usize) -> Vec<u8> {
-        let mut bytes = vec![0; VXLAN_HEADER_BYTES + ethernet::HEADER_LEN + len];
-        let ethertype = VXLAN_HEADER_BYTES + 12;
+        let mut bytes = vec![0; vxlan::HEADER_LEN + ethernet::HEADER_LEN + len];
+        let ethertype = vxlan::HEADER_LEN + 12;
         bytes[ethertype..ethertype + 2].copy_from_slice(&ethernet::ETHERTYPE_IPV4.to_be_bytes());
         bytes[ethertype + 2] = 0x45;
         bytes[ethertype + 4..ethertype + 6].copy_from_slice(&total_len.to_be_bytes());

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 use nix::errno::Errno;
-use podwire_control::model::Vni;
 
-use super::{UdpStatus, VXLAN_HEADER_BYTES};
+use super::UdpStatus;
 use crate::port::{Outgoing, PortTx, TxError};
 use crate::sys::udp::{SEGMENTS_MAX, SendOptions, UdpSocket, path_mtu};
+use crate::wire::vxlan;
 
 /// Longest UDP payload over IPv4: 65,535 less 20 bytes of IP and 8 of UDP header.
 const PAYLOAD_BYTES_MAX_V4: usize = 65_507;
@@ -20,8 +20,6 @@ const PAYLOAD_BYTES_MAX_V6: usize = 65_527;
 const SPANS_PER_PACKET: usize = 3;
 /// Spans of the longest send; less than the kernel's 1,024 (`UIO_MAXIOV`).
 const SPANS_MAX: usize = SEGMENTS_MAX * SPANS_PER_PACKET;
-/// "The VNI is valid" (RFC 7348, section 5).
-const VXLAN_FLAGS: u8 = 0x08;
 
 /// Sends for one worker.
 #[derive(Debug)]
@@ -124,10 +122,11 @@ impl PortTx for UdpTx {
         let bytes_max = if encap.remote.is_ipv4() { PAYLOAD_BYTES_MAX_V4 } else { PAYLOAD_BYTES_MAX_V6 };
         let segments_max = self.status.segment_limit();
         let options = SendOptions { remote: SocketAddr::new(encap.remote, self.port), tos: encap.tos, segment: None };
-        let vxlan = vxlan_header(encap.vni);
+        let mut vxlan = [0; vxlan::HEADER_LEN];
+        vxlan::write_header(&mut vxlan, encap.vni);
         let mut group = Group::new();
         for (header, payload) in out.packets() {
-            let len = VXLAN_HEADER_BYTES + header.len() + payload.len();
+            let len = vxlan::HEADER_LEN + header.len() + payload.len();
             if !group.takes(len, segments_max, bytes_max) {
                 self.send(socket, &group, options)?;
                 group.clear();
@@ -136,11 +135,6 @@ impl PortTx for UdpTx {
         }
         self.send(socket, &group, options)
     }
-}
-
-fn vxlan_header(vni: Vni) -> [u8; VXLAN_HEADER_BYTES] {
-    let [_, high, middle, low] = vni.get().to_be_bytes();
-    [VXLAN_FLAGS, 0, 0, 0, high, middle, low, 0]
 }
 
 fn tx_error(errno: Errno, socket: &UdpSocket, remote: SocketAddr) -> TxError {
@@ -187,11 +181,5 @@ mod tests {
         assert_eq!(groups(&[100; 3], 0, 65_507), [[100]; 3], "segmentation is off");
         assert_eq!(groups(&[400], 64, 299), [[400]], "too long for any send: the kernel says so");
         assert_eq!(groups(&[9; 300], 1_000, 65_507)[0].len(), SEGMENTS_MAX);
-    }
-
-    #[test]
-    fn the_vxlan_header_is_that_of_rfc_7348() {
-        let vni = Vni::try_from(0x12_34_56).unwrap();
-        assert_eq!(vxlan_header(vni), [8, 0, 0, 0, 0x12, 0x34, 0x56, 0]);
     }
 }
