@@ -13,8 +13,8 @@ use podwire_control::model::{
     WorkerReport,
 };
 
-use super::{Controller, find_port};
-use crate::compile::{HOST_PORT, POD_SEGMENT_NAME, UPLINK_PORT};
+use super::Controller;
+use crate::compile::{HOST_PORT, POD_SEGMENT_NAME};
 use crate::daemon::config::Poll;
 use crate::daemon::explain::explain;
 use crate::id::PortId;
@@ -367,14 +367,6 @@ impl Controller {
     /// Every fixed limit of the engine.
     pub fn limits(&self) -> Vec<Limit> {
         limits::ALL.iter().map(|&(name, value, unit)| Limit { name: name.into(), value, unit: unit.into() }).collect()
-    }
-
-    /// Whether the uplink and the host port are in the published snapshot.
-    #[must_use]
-    pub fn is_complete(&self) -> bool {
-        let snapshot = self.switch.snapshot();
-        let has = |name| find_port(&snapshot, name).is_some();
-        has(HOST_PORT) && (self.config.uplink.is_none() || has(UPLINK_PORT))
     }
 }
 
