@@ -48,8 +48,6 @@ pub struct WorkersSpec {
     pub cpus: Vec<Option<usize>>,
     /// How they wait.
     pub poll: PollMode,
-    /// Cores this process may use.
-    pub cores: usize,
 }
 
 /// The receiving side of one port.
@@ -113,22 +111,15 @@ impl Switch {
         let (report, reports) = bounded(WORKER_COMMANDS_MAX);
         let mut switch = Self { workers: Vec::new(), current, pinned: Vec::new(), poll, reports, unread: Vec::new() };
         for (worker, &cpu) in spec.cpus.iter().enumerate() {
-            let cores_to_spare = spec.cores >= count + 2;
             let handle = switch
-                .start_worker(worker, cpu, cores_to_spare, report.clone())
+                .start_worker(worker, cpu, report.clone())
                 .map_err(|reason| SwitchError::Start { worker, reason })?;
             switch.workers.push(handle);
         }
         Ok(switch)
     }
 
-    fn start_worker(
-        &self,
-        worker: usize,
-        cpu: Option<usize>,
-        cores_to_spare: bool,
-        reports: Sender<Report>,
-    ) -> Result<WorkerHandle, String> {
+    fn start_worker(&self, worker: usize, cpu: Option<usize>, reports: Sender<Report>) -> Result<WorkerHandle, String> {
         let (epoll, waker) = waker().map_err(|error| error.to_string())?;
         let (commands, inbox) = bounded(WORKER_COMMANDS_MAX);
         let shared = Arc::new(Shared {
@@ -139,7 +130,6 @@ impl Switch {
         });
         let setup = WorkerSetup {
             cpu,
-            cores_to_spare,
             poll: Arc::clone(&self.poll),
             shared: Arc::clone(&shared),
             snapshot: Arc::clone(&self.current),

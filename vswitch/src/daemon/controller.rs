@@ -80,7 +80,7 @@ impl Controller {
         let switch = Switch::start(&workers, empty(&node))?;
         let (store, remembered, warnings) = open_store(&config);
         let mut controller = Self {
-            devices: Devices::new(switch.worker_count()),
+            devices: Devices::new(switch.worker_count(), config.uplink.is_some()),
             ledger: Ledger::restore(remembered),
             config,
             node,
@@ -252,7 +252,7 @@ fn workers_spec(config: &Config) -> Result<WorkersSpec, AffinityError> {
             wanted.absolute(&allowed)?.into_iter().map(Some).collect()
         }
     };
-    Ok(WorkersSpec { cpus, poll: poll_mode(config.workers.poll), cores: allowed.numbers().len() })
+    Ok(WorkersSpec { cpus, poll: poll_mode(config.workers.poll) })
 }
 
 fn poll_mode(poll: Poll) -> PollMode {

@@ -12,7 +12,7 @@ use podwire_control::model::{self, Mac};
 
 use super::config::{Config, Uplink, UplinkMtu};
 use crate::compile::{Device, HOST_PORT, NodeSpec, UPLINK_PORT};
-use crate::port::tap::{TapPort, TapPortError, TapRoute, TapSpec};
+use crate::port::tap::{GSO_BYTES_MAX, TUNNEL_GSO_BYTES_MAX, TapPort, TapPortError, TapRoute, TapSpec};
 use crate::port::udp::{UdpSpec, UdpStatus, UdpUplink};
 use crate::port::{PortCaps, PortRx, PortTx};
 use crate::switch::{PortHalves, RxHalves};
@@ -54,6 +54,8 @@ struct OpenTap {
 #[derive(Debug)]
 pub struct Devices {
     workers: usize,
+    /// Largest super-frame a TAP's stack may build, in bytes.
+    gso_bytes_max: u32,
     taps: HashMap<String, OpenTap>,
     uplink: Option<Arc<UdpStatus>>,
     /// What the compiler is told: name to MAC, MTU and caps.
@@ -61,10 +63,12 @@ pub struct Devices {
 }
 
 impl Devices {
-    /// None open yet; each will have halves for this many workers.
+    /// None open yet; each will have halves for this many workers. Where there is an uplink, super-frames are kept short
+    /// enough for a tunnel.
     #[must_use]
-    pub fn new(workers: usize) -> Self {
-        Self { workers, taps: HashMap::new(), uplink: None, table: HashMap::new() }
+    pub fn new(workers: usize, has_uplink: bool) -> Self {
+        let gso_bytes_max = if has_uplink { TUNNEL_GSO_BYTES_MAX } else { GSO_BYTES_MAX };
+        Self { workers, gso_bytes_max, taps: HashMap::new(), uplink: None, table: HashMap::new() }
     }
 
     /// What the compiler is told.
@@ -98,6 +102,7 @@ impl Devices {
     pub fn open_pod(&mut self, port: &model::Port, node: &NodeSpec, mtu: u16) -> Result<PortHalves, DeviceError> {
         let mac = port.mac_in_force();
         let mut spec = TapSpec::new(Some(port.netns.clone()), &port.ifname, mac, port.mtu.unwrap_or(mtu));
+        spec.gso_bytes_max = self.gso_bytes_max;
         spec.addresses.clone_from(&port.addresses);
         let on_segment = port.bridge.is_none();
         let has_family = |gateway: &IpAddr| port.addresses.iter().any(|own| own.addr().is_ipv4() == gateway.is_ipv4());
@@ -111,6 +116,7 @@ impl Devices {
     /// [`DeviceError`]; nothing is left behind then.
     pub fn open_host(&mut self, interface: &str, node: &NodeSpec, mtu: u16) -> Result<PortHalves, DeviceError> {
         let mut spec = TapSpec::new(None, interface, node.gateway_mac(), mtu);
+        spec.gso_bytes_max = self.gso_bytes_max;
         spec.addresses = node.gateways().map(IpNet::from).collect();
         spec.routes = host_routes(node);
         self.open_tap(HOST_PORT, &spec)

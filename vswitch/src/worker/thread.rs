@@ -8,7 +8,8 @@ use arc_swap::{ArcSwap, Cache};
 use crossbeam_channel::{Receiver, Sender};
 
 use super::Engine;
-use crate::id::PortId;
+use super::spin::Spin;
+use crate::id::{MonoNs, PortId};
 use crate::limits::PORTS_MAX;
 use crate::port::{PortRx, PortTx, RxStatus};
 use crate::snapshot::Snapshot;
@@ -21,8 +22,6 @@ use crate::sys::epoll::{Epoll, Events, Waker};
 const TICK: Duration = Duration::from_secs(1);
 /// Longest sleep while a port without a file descriptor is attached.
 const UNPOLLABLE_TICK: Duration = Duration::from_millis(1);
-/// How long an adaptive worker spins after its last work, where there are cores to spare.
-const SPIN_NS: u64 = 50_000;
 /// epoll's token for the waker; port tokens are slots.
 const WAKER_TOKEN: u64 = u64::MAX;
 
@@ -32,7 +31,7 @@ const WAKER_TOKEN: u64 = u64::MAX;
 pub enum PollMode {
     /// Never sleeps.
     Busy = 0,
-    /// Spins a little after work where cores are to spare, then sleeps until a frame comes.
+    /// Spins a little after work unless others want the core, then sleeps until a frame comes.
     Adaptive = 1,
     /// Sleeps at once.
     Interrupt = 2,
@@ -113,8 +112,6 @@ pub struct Shared {
 pub struct WorkerSetup {
     /// CPU to pin to.
     pub cpu: Option<usize>,
-    /// Whether spinning takes nothing from others: at least two cores are free of workers.
-    pub cores_to_spare: bool,
     /// Poll mode, changeable at run time.
     pub poll: Arc<AtomicU8>,
     /// What it shares.
@@ -146,8 +143,9 @@ struct Worker {
     /// Ports that had more than one turn takes, or hold received frames back themselves; epoll need not know of those.
     hot: Vec<PortId>,
     events: Events,
-    last_work_ns: u64,
-    last_tick_ns: u64,
+    last_work: MonoNs,
+    last_tick: MonoNs,
+    spin: Spin,
 }
 
 impl Worker {
@@ -159,8 +157,9 @@ impl Worker {
             ready: Vec::with_capacity(PORTS_MAX),
             hot: Vec::with_capacity(PORTS_MAX),
             events: Events::new(),
-            last_work_ns: 0,
-            last_tick_ns: 0,
+            last_work: MonoNs(0),
+            last_tick: MonoNs(0),
+            spin: Spin::new(),
             setup,
         }
     }
@@ -222,17 +221,17 @@ impl Worker {
         stats.count(Event::Passes, 1);
         if frames > 0 {
             stats.count(Event::BusyPasses, 1);
-            self.last_work_ns = now.0;
+            self.last_work = now;
         }
-        if now.0.saturating_sub(self.last_tick_ns) > 1_000_000_000 {
-            self.last_tick_ns = now.0;
+        if now.since(self.last_tick) > 1_000_000_000 {
+            self.last_tick = now;
             self.pin();
         }
         true
     }
 
     /// How long this pass may wait for the first frame.
-    fn patience(&self) -> Duration {
+    fn patience(&mut self) -> Duration {
         if !self.hot.is_empty() {
             return Duration::ZERO;
         }
@@ -240,11 +239,15 @@ impl Worker {
         match PollMode::from_u8(self.setup.poll.load(Ordering::Relaxed)) {
             PollMode::Busy => Duration::ZERO,
             PollMode::Interrupt => longest,
-            PollMode::Adaptive if self.setup.cores_to_spare => {
-                let idle_ns = mono_now().0.saturating_sub(self.last_work_ns);
-                if idle_ns < SPIN_NS { Duration::ZERO } else { longest }
+            PollMode::Adaptive => {
+                let now = mono_now();
+                if !self.spin.is_worth_it(now, self.last_work) {
+                    return longest;
+                }
+                std::thread::yield_now();
+                self.spin.offered(now, mono_now());
+                Duration::ZERO
             }
-            PollMode::Adaptive => longest,
         }
     }
 

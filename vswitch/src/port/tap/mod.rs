@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use nix::errno::Errno;
 
-pub use setup::{GSO_BYTES_MAX, TapPortError, TapRoute, TapSpec};
+pub use setup::{GSO_BYTES_MAX, TUNNEL_GSO_BYTES_MAX, TapPortError, TapRoute, TapSpec};
 
 use super::{Outgoing, PortCaps, PortRx, PortTx, RxStatus, TxError};
 use crate::frame::{Batch, FramePool};

@@ -10,10 +10,12 @@ use crate::sys::netlink::{Link, Netlink, NetlinkError, RouteSpec};
 use crate::sys::netns::{NetnsError, set_ipv6_conf};
 use crate::sys::tap::{OpenTap, TapError, TapOffloads, open};
 
-/// Largest super-frame, in bytes, that the stack behind a TAP builds. A little less than 64 KiB, so that a frame with
-/// a VXLAN header added to each of its segments (45 of them at an MTU of 1450) still fits one `UDP_SEGMENT` send of
-/// 65,507 bytes: measured 1.02 to 1.13 times the kernel's VXLAN, against 0.75 with two sends.
-pub const GSO_BYTES_MAX: u32 = 62_000;
+/// Largest super-frame, in bytes, that the stack behind a TAP may build at all (`GSO_LEGACY_MAX_SIZE`).
+pub const GSO_BYTES_MAX: u32 = 65_536;
+/// The same where frames may leave through a tunnel. A little less, so that a frame with a VXLAN header added to each of
+/// its segments (45 of them at an MTU of 1450) still fits one `UDP_SEGMENT` send of 65,507 bytes: measured 1.02 to
+/// 1.13 times the kernel's VXLAN, against 0.75 with two sends.
+pub const TUNNEL_GSO_BYTES_MAX: u32 = 62_000;
 
 /// Driver kind of TAP devices in `ip -d link`.
 const TAP_KIND: &str = "tun";
@@ -65,6 +67,8 @@ pub struct TapSpec {
     pub mac: Mac,
     /// Largest L3 packet in bytes.
     pub mtu: u16,
+    /// Largest super-frame the stack behind it builds, in bytes: [`GSO_BYTES_MAX`] or [`TUNNEL_GSO_BYTES_MAX`].
+    pub gso_bytes_max: u32,
     /// Its addresses, with the prefix length of their subnet.
     pub addresses: Vec<IpNet>,
     /// Default routes, at most one a family; none for the host.
@@ -81,7 +85,8 @@ impl TapSpec {
     pub fn new(netns: Option<PathBuf>, ifname: &str, mac: Mac, mtu: u16) -> Self {
         let (addresses, gateways, routes) = (Vec::new(), Vec::new(), Vec::new());
         let ifname = ifname.to_owned();
-        Self { netns, ifname, mac, mtu, addresses, gateways, routes, offloads: TapOffloads::ALL }
+        let (gso_bytes_max, offloads) = (GSO_BYTES_MAX, TapOffloads::ALL);
+        Self { netns, ifname, mac, mtu, gso_bytes_max, addresses, gateways, routes, offloads }
     }
 
     /// The default routes and the others, as the kernel wants them.
@@ -139,9 +144,9 @@ fn configure(netlink: &mut Netlink, spec: &TapSpec, link: &Link) -> Result<(), N
     if link.mtu != u32::from(spec.mtu) {
         netlink.set_mtu(link.index, spec.mtu.into())?;
     }
-    if link.gso_max_size != GSO_BYTES_MAX {
+    if link.gso_max_size != spec.gso_bytes_max {
         // Kernels before 4.16 refuse; super-frames are then longer and need two sends towards the uplink.
-        let _slower = netlink.set_gso_max_size(link.index, GSO_BYTES_MAX);
+        let _slower = netlink.set_gso_max_size(link.index, spec.gso_bytes_max);
     }
     configure_ipv6(spec);
     if let Some(loopback) = netlink.find_link("lo")?.filter(|loopback| !loopback.up) {

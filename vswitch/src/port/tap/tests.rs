@@ -49,6 +49,16 @@ fn is_ipv4(frame: &Frame, protocol: u8) -> bool {
 }
 
 #[test]
+fn a_device_found_from_before_gets_the_super_frame_size_that_is_asked_for_now() {
+    let netns = TestNetns::new();
+    for gso_bytes_max in [GSO_BYTES_MAX, TUNNEL_GSO_BYTES_MAX, GSO_BYTES_MAX] {
+        TapPort::create(&TapSpec { gso_bytes_max, ..spec(&netns) }).unwrap();
+        let link = netns.ip("-d -j link show dev eth0");
+        assert!(link.contains(&format!("\"gso_max_size\":{gso_bytes_max}")), "{link}");
+    }
+}
+
+#[test]
 fn a_device_is_born_in_the_pod_as_it_was_asked_for() {
     let netns = TestNetns::new();
     let port = TapPort::create(&spec(&netns)).unwrap();
@@ -58,7 +68,7 @@ fn a_device_is_born_in_the_pod_as_it_was_asked_for() {
     {
         assert!(link.contains(part), "{part} in {link}");
     }
-    assert!(link.contains("\"gso_max_size\":62000"), "{link}");
+    assert!(link.contains(&format!("\"gso_max_size\":{GSO_BYTES_MAX}")), "{link}");
     let addresses = netns.ip("addr show dev eth0 scope global");
     assert!(addresses.contains("10.244.1.10/24 brd 10.244.1.255"), "{addresses}");
     assert!(addresses.contains("fd00:244:1::a/64") && !addresses.contains("tentative"), "{addresses}");
