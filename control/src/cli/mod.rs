@@ -3,11 +3,12 @@
 //! Left out: everything else. The daemon decides what is right; the CLI only says it.
 
 mod args;
+mod ask;
 mod object;
 mod observe;
 mod output;
-mod show;
 mod status;
+mod tables;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -116,5 +117,5 @@ async fn act(args: Args, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
     if let Some(statement) = statement {
         return statement.make(&client, &mut output).await;
     }
-    show::show(args.verb, &client, &mut output).await
+    ask::ask(args.verb, &client, &mut output).await
 }

@@ -8,8 +8,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::Failure;
 use super::args::Trace;
-use super::output::{Output, list, pairs, table};
-use super::show::{counters_json, rows};
+use super::output::{Output, list, pairs, rows, table};
+use super::tables::counters_json;
 use crate::client::Client;
 use crate::model::{Counter, CounterReport, DropReport, Event, ExplainQuery, Explanation};
 

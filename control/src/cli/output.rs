@@ -49,6 +49,18 @@ impl<'a> Output<'a> {
     }
 }
 
+/// Prints a list: a JSON array, or a table.
+pub(super) fn rows<T>(
+    output: &mut Output<'_>,
+    header: &[&str],
+    reports: &[T],
+    json: fn(&T) -> Value,
+    row: fn(&T) -> Vec<String>,
+) -> Result<(), Failure> {
+    let all = Value::Array(reports.iter().map(json).collect());
+    output.answer(&all, || table(header, &reports.iter().map(row).collect::<Vec<_>>()))
+}
+
 /// Rows below a header, each column as wide as its widest cell; numbers stand at the right.
 pub(super) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let is_number = |cell: &str| cell.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
@@ -91,6 +103,16 @@ pub(super) fn list<T: ToString>(values: &[T]) -> String {
 /// A value, or a dash.
 pub(super) fn dash<T: ToString>(value: Option<&T>) -> String {
     value.map_or_else(|| "-".into(), ToString::to_string)
+}
+
+/// Each as a JSON string.
+pub(super) fn texts<T: ToString>(values: &[T]) -> Vec<String> {
+    values.iter().map(ToString::to_string).collect()
+}
+
+/// A value as a JSON string, or null.
+pub(super) fn text<T: ToString>(value: Option<&T>) -> Option<String> {
+    value.map(ToString::to_string)
 }
 
 #[cfg(test)]

@@ -3,8 +3,7 @@
 use serde_json::{Value, json};
 
 use super::Failure;
-use super::output::{Output, dash, list, pairs, table};
-use super::show::{text, texts};
+use super::output::{Output, dash, list, pairs, table, text, texts};
 use crate::client::Client;
 use crate::model::{Status, Uplink, WorkerReport};
 

@@ -1,61 +1,56 @@
-//! The verbs that print the switch's tables.
+//! The switch's tables, row by row and as JSON.
+
+use std::net::IpAddr;
 
 use serde_json::{Value, json};
 
 use super::Failure;
-use super::args::{MacVerb, PortVerb, RouteVerb, Show, Verb};
-use super::output::{Output, dash, list, pairs, table};
-use super::{observe, status};
+use super::output::{Output, dash, list, pairs, rows, text, texts};
 use crate::client::Client;
 use crate::model::{
-    BridgeReport, EndpointReport, Guard, MacReport, PortCounters, PortReport, PortState, Route, RouteReport, Via,
-    VtepReport,
+    BridgeName, BridgeReport, EndpointReport, Guard, MacReport, PortCounters, PortReport, PortState, Route,
+    RouteReport, Via, VtepReport,
 };
 
-/// Asks what the verb asks and prints the answer.
-pub(super) async fn show(verb: Verb, client: &Client, output: &mut Output<'_>) -> Result<(), Failure> {
-    match verb {
-        Verb::Status => status::show(client, output).await,
-        Verb::Port(PortVerb::Show { name }) => port(client, &name, output).await,
-        Verb::Port(_) => rows(output, &PORT_HEADER, &client.ports().await?, port_json, port_row),
-        Verb::Bridge(_) => rows(output, &BRIDGE_HEADER, &client.bridges().await?, bridge_json, bridge_row),
-        Verb::Mac(MacVerb::List { bridge }) => {
-            rows(output, &MAC_HEADER, &client.macs(bridge.as_ref()).await?, mac_json, mac_row)
-        }
-        Verb::Route(RouteVerb::Get { address }) => {
-            let found = client.route(address).await?;
-            let json = json!({
-                "address": address.to_string(),
-                "prefix": found.route.prefix.to_string(),
-                "via": via_json(&found.route.via),
-                "owner": found.owner.name(),
-            });
-            output.answer(&json, || format!("{address}: {} owner {}\n", route_text(&found.route), found.owner))
-        }
-        Verb::Route(_) => rows(output, &ROUTE_HEADER, &client.routes().await?, route_json, route_row),
-        Verb::Vtep(_) => rows(output, &VTEP_HEADER, &client.vteps().await?, vtep_json, vtep_row),
-        Verb::Stats { watch, interval } => observe::stats(client, output, watch.then_some(interval)).await,
-        Verb::Drops { all } => observe::drops(client, output, all).await,
-        Verb::Trace(trace) => observe::trace(client, output, &trace).await,
-        Verb::Events => observe::events(client, output).await,
-        Verb::Show(Show::Limits) => observe::limits(client, output).await,
-        Verb::Mac(_) | Verb::Apply { .. } | Verb::Completions { .. } => Ok(()), // done before
-    }
+/// All ports.
+pub(super) async fn ports(client: &Client, output: &mut Output<'_>) -> Result<(), Failure> {
+    rows(output, &PORT_HEADER, &client.ports().await?, port_json, port_row)
 }
 
-/// Prints a list: a JSON array, or a table.
-pub(super) fn rows<T>(
-    output: &mut Output<'_>,
-    header: &[&str],
-    reports: &[T],
-    json: fn(&T) -> Value,
-    row: fn(&T) -> Vec<String>,
-) -> Result<(), Failure> {
-    let all = Value::Array(reports.iter().map(json).collect());
-    output.answer(&all, || table(header, &reports.iter().map(row).collect::<Vec<_>>()))
+/// All bridges.
+pub(super) async fn bridges(client: &Client, output: &mut Output<'_>) -> Result<(), Failure> {
+    rows(output, &BRIDGE_HEADER, &client.bridges().await?, bridge_json, bridge_row)
 }
 
-async fn port(client: &Client, name: &str, output: &mut Output<'_>) -> Result<(), Failure> {
+/// The MACs of one bridge or of all.
+pub(super) async fn macs(client: &Client, bridge: Option<&BridgeName>, output: &mut Output<'_>) -> Result<(), Failure> {
+    rows(output, &MAC_HEADER, &client.macs(bridge).await?, mac_json, mac_row)
+}
+
+/// All routes, those that another owner's shadows included.
+pub(super) async fn routes(client: &Client, output: &mut Output<'_>) -> Result<(), Failure> {
+    rows(output, &ROUTE_HEADER, &client.routes().await?, route_json, route_row)
+}
+
+/// The route that an address takes.
+pub(super) async fn route(client: &Client, address: IpAddr, output: &mut Output<'_>) -> Result<(), Failure> {
+    let found = client.route(address).await?;
+    let json = json!({
+        "address": address.to_string(),
+        "prefix": found.route.prefix.to_string(),
+        "via": via_json(&found.route.via),
+        "owner": found.owner.name(),
+    });
+    output.answer(&json, || format!("{address}: {} owner {}\n", route_text(&found.route), found.owner))
+}
+
+/// All VTEPs.
+pub(super) async fn vteps(client: &Client, output: &mut Output<'_>) -> Result<(), Failure> {
+    rows(output, &VTEP_HEADER, &client.vteps().await?, vtep_json, vtep_row)
+}
+
+/// One port with all that is known of it.
+pub(super) async fn port(client: &Client, name: &str, output: &mut Output<'_>) -> Result<(), Failure> {
     let ports = client.ports().await?;
     let missing = || Failure::Said(format!("port {name}: there is none; see 'podwire port list'"));
     let port = ports.iter().find(|port| port.name == name).ok_or_else(missing)?;
@@ -85,16 +80,7 @@ fn guard_json(guard: &Guard) -> Value {
     }
 }
 
-/// Each as a JSON string.
-pub(super) fn texts<T: ToString>(values: &[T]) -> Vec<String> {
-    values.iter().map(ToString::to_string).collect()
-}
-
-/// A value as a JSON string, or null.
-pub(super) fn text<T: ToString>(value: Option<&T>) -> Option<String> {
-    value.map(ToString::to_string)
-}
-
+/// A port's or VTEP's counters.
 pub(super) fn counters_json(counters: &PortCounters) -> Value {
     json!({
         "rx_frames": counters.rx_frames, "rx_segments": counters.rx_segments,
