@@ -126,9 +126,9 @@ fn a_port_that_takes_the_place_of_a_removed_one_is_not_closed_in_its_stead() {
     let slot = |name: &str| api.ports().into_iter().find(|port| port.name == name).map(|port| port.id);
     let before = slot("pod-11");
     let mut events = api.ask(api.client.events()).unwrap();
-    for mtu in [1300, 1400] {
-        let changed =
-            Object::Port(podwire_control::model::Port { mtu: Some(mtu), ..port("pod-11", &changes.netns, 11) });
+    for ifname in ["eth1", "eth2"] {
+        let as_before = port("pod-11", &changes.netns, 11);
+        let changed = Object::Port(podwire_control::model::Port { ifname: ifname.into(), ..as_before });
         api.ask(api.client.change(Owner::Cli, &[changed], &[])).unwrap();
     }
     // Two ticks later, whatever a worker had to say of the old device has been heard.
@@ -143,6 +143,6 @@ fn a_port_that_takes_the_place_of_a_removed_one_is_not_closed_in_its_stead() {
         event.object == last
     });
     assert_eq!((slot("pod-11"), api.closed("pod-11")), (before, None), "a changed port keeps its slot");
-    assert!(changes.netns.ip("link show eth0").contains("mtu 1400"));
+    assert!(has_interface(&changes.netns, "eth2") && !has_interface(&changes.netns, "eth0"));
     assert!(ping(Path::v4(&stays, &changes), Ping::default()).all());
 }

@@ -48,6 +48,8 @@ struct OpenTap {
     device: Device,
     /// Where the namespace was when the TAP was opened; none for the host's.
     netns: Option<(PathBuf, NetnsId)>,
+    /// The addresses it was given.
+    addresses: Vec<IpNet>,
 }
 
 /// All open devices.
@@ -96,13 +98,29 @@ impl Devices {
     /// # Errors
     /// [`DeviceError`]; nothing is left behind then.
     pub fn open_pod(&mut self, port: &model::Port, node: &NodeSpec, mtu: u16) -> Result<PortHalves, DeviceError> {
-        let mac = port.mac_in_force();
-        let mut spec = TapSpec::new(Some(port.netns.clone()), &port.ifname, mac, port.mtu.unwrap_or(mtu));
-        spec.addresses.clone_from(&port.addresses);
-        let on_segment = port.bridge.is_none();
-        let has_family = |gateway: &IpAddr| port.addresses.iter().any(|own| own.addr().is_ipv4() == gateway.is_ipv4());
-        spec.gateways = node.gateways().filter(|gateway| on_segment && has_family(gateway)).collect();
-        self.open_tap(port.name.as_str(), &spec)
+        self.open_tap(port.name.as_str(), &pod_spec(port, node, mtu))
+    }
+
+    /// Whether a port's TAP is open and is the interface the port names, which is still where its namespace's path leads.
+    #[must_use]
+    pub fn is_at(&self, port: &model::Port) -> bool {
+        self.taps.get(port.name.as_str()).is_some_and(|open| {
+            let here = open.netns.as_ref().filter(|(path, id)| *path == port.netns && identity_of(path) == Some(*id));
+            here.is_some() && open.tap.ifname() == port.ifname
+        })
+    }
+
+    /// Brings an open pod's TAP in line with its changed port, while frames flow.
+    ///
+    /// # Errors
+    /// [`DeviceError`]; some of it may be done then.
+    pub fn update_pod(&mut self, port: &model::Port, node: &NodeSpec, mtu: u16) -> Result<(), DeviceError> {
+        let Some(open) = self.taps.get_mut(port.name.as_str()) else { return Ok(()) };
+        let spec = pod_spec(port, node, mtu);
+        let given = std::mem::replace(&mut open.addresses, spec.addresses.clone());
+        open.device = Device { mac: spec.mac, mtu: spec.mtu, ..open.device };
+        self.table.insert(port.name.to_string(), open.device);
+        Ok(open.tap.update(&spec, &given)?)
     }
 
     /// Opens the host's TAP in this process's own namespace, with the routes to the cluster.
@@ -155,7 +173,7 @@ impl Devices {
         let netns = spec.netns.clone().zip(tap.netns_id());
         let tx = (0..self.workers).map(|worker| -> Box<dyn PortTx> { Box::new(tap.tx(worker)) }).collect();
         let halves = PortHalves { rx: RxHalves::One(Box::new(tap.rx(0))), tx };
-        self.taps.insert(name.to_owned(), OpenTap { tap, device, netns });
+        self.taps.insert(name.to_owned(), OpenTap { tap, device, netns, addresses: spec.addresses.clone() });
         self.table.insert(name.to_owned(), device);
         Ok(halves)
     }
@@ -211,6 +229,16 @@ impl Closing {
             None => Ok(()),
         }
     }
+}
+
+/// What a pod's TAP is to be: as its port says, with a default route a family it has on the pods' segment.
+fn pod_spec(port: &model::Port, node: &NodeSpec, mtu: u16) -> TapSpec {
+    let mut spec = TapSpec::new(Some(port.netns.clone()), &port.ifname, port.mac_in_force(), port.mtu.unwrap_or(mtu));
+    spec.addresses.clone_from(&port.addresses);
+    let on_segment = port.bridge.is_none();
+    let has_family = |gateway: &IpAddr| port.addresses.iter().any(|own| own.addr().is_ipv4() == gateway.is_ipv4());
+    spec.gateways = node.gateways().filter(|gateway| on_segment && has_family(gateway)).collect();
+    spec
 }
 
 /// What the node routes through the switch: the cluster, or at least its own pods; its source is the gateway.
