@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use podwire_control::model::{self, Mac};
 
 use super::config::{Config, Uplink, UplinkMtu};
+use super::netns_dirs::OutsideNetnsDirs;
 use crate::compile::{Device, HOST_PORT, NodeSpec, UPLINK_PORT};
 use crate::port::tap::{TapPort, TapPortError, TapRoute, TapSpec};
 use crate::port::udp::{UdpSpec, UdpStatus, UdpUplink};
@@ -27,6 +28,9 @@ const DEFAULT_UNDERLAY_MTU: u16 = 1_500;
 /// A device can not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
+    /// Where the pod's namespace is.
+    #[error(transparent)]
+    Netns(#[from] OutsideNetnsDirs),
     /// A TAP.
     #[error(transparent)]
     Tap(#[from] TapPortError),

@@ -111,10 +111,9 @@ impl Controller {
     }
 
     fn open_all(&mut self, ports: &[&Port], work: &mut Work) -> Result<(), Vec<Refusal>> {
-        let mtu = self.pod_mtu();
         let mut refusals = Vec::new();
         for port in ports {
-            match self.devices.open_pod(port, &self.node, mtu) {
+            match self.open_pod(port) {
                 Ok(halves) => work.opened.push((port.name.to_string(), halves)),
                 Err(error) => refusals.push(Refusal::new(Key::Port(port.name.clone()), error.to_string())),
             }
@@ -166,11 +165,10 @@ impl Controller {
         for refusal in self.update_all(&work.updated).err().into_iter().flatten() {
             tracing::error!(object = %refusal.object, reason = refusal.reason, "a refused change could not be taken back");
         }
-        let mtu = self.pod_mtu();
         let mut lost = false;
         for port in work.displaced {
             let name = port.name.as_str();
-            let again = self.devices.open_pod(&port, &self.node, mtu).map_err(|error| error.to_string());
+            let again = self.open_pod(&port).map_err(|error| error.to_string());
             let attached = again.and_then(|halves| match self.port_id(name) {
                 Some(id) => self.switch.attach(id, halves).map_err(|error| error.to_string()),
                 None => Ok(()),
