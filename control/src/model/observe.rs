@@ -162,7 +162,7 @@ macro_rules! event_kinds {
 event_kinds! {
     /// A kind that this version does not know yet; the text still says what happened.
     Unknown = "unknown",
-    /// A port was added.
+    /// A port was added or changed, or the node's own was made again.
     PortAdded = "port_added",
     /// A port was removed by its owner.
     PortRemoved = "port_removed",

@@ -28,6 +28,8 @@ pub struct NodeSpec {
     pub poll: String,
     /// Environment of the daemon beside the test's own, such as `RUST_LOG`.
     pub environment: Vec<(String, String)>,
+    /// Further lines of the configuration, each with its section, such as `("vxlan", "dscp_copy = true")`.
+    pub lines: Vec<(String, String)>,
 }
 
 impl NodeSpec {
@@ -44,6 +46,7 @@ impl NodeSpec {
             cpus: Some(cpu_of(plan)),
             poll: "adaptive".into(),
             environment: Vec::new(),
+            lines: Vec::new(),
         }
     }
 
@@ -51,6 +54,13 @@ impl NodeSpec {
     #[must_use]
     pub fn over(mut self, v6: bool) -> Self {
         self.underlay.retain(|address| address.addr().is_ipv6() == v6);
+        self
+    }
+
+    /// The same with one more line in a section of its configuration.
+    #[must_use]
+    pub fn line(mut self, section: &str, line: &str) -> Self {
+        self.lines.push((section.to_owned(), line.to_owned()));
         self
     }
 
@@ -80,6 +90,9 @@ impl NodeSpec {
         }
         let (socket, state_dir) = (socket.display(), state_dir.display());
         let _ = writeln!(text, "[control]\nsocket = \"{socket}\"\nstate_dir = \"{state_dir}\"");
+        for (section, line) in &self.lines {
+            text = text.replacen(&format!("[{section}]\n"), &format!("[{section}]\n{line}\n"), 1);
+        }
         text
     }
 }
@@ -97,7 +110,10 @@ mod tests {
 
     #[test]
     fn the_configuration_has_the_shape_of_the_contract() {
-        let text = NodeSpec::planned(NodePlan(1)).toml(Path::new("/run/x.sock"), Path::new("/var/lib/x"));
+        let text = NodeSpec::planned(NodePlan(1))
+            .line("vxlan", "dscp_copy = true")
+            .toml(Path::new("/run/x.sock"), Path::new("/var/lib/x"));
+        assert!(text.contains("[vxlan]\ndscp_copy = true\nvni = "), "{text}");
         for line in [
             "name = \"node1\"",
             "pod_cidrs = [\"10.244.1.0/24\", \"fd00:244:1::/64\"]",

@@ -46,8 +46,8 @@ fn a_statement_with_one_bad_object_changes_nothing_and_names_object_and_remedy()
         (route("10.8.0.0/16", Via::Vtep("nobody".parse().unwrap())), "route 10.8.0.0/16", "add vtep nobody first"),
         (Object::Port(Port { ifname: "eth1".into(), ..port("twin", &fresh, 10) }), "port", "give one of them another"),
         (Object::Port(at("vanished", gone, 13)), "port vanished", "check that the path exists"),
-        (Object::Port(at("file", "/etc/hostname".as_ref(), 13)), "port file", "give a path as in /run/netns/NAME"),
-        (Object::Port(at("pipe", "/proc/self/ns/uts".as_ref(), 13)), "port pipe", "is no network namespace"),
+        (Object::Port(at("file", "/etc/hostname".as_ref(), 13)), "port file", "is not below /run/netns, "),
+        (Object::Port(at("pipe", "/proc/self/ns/uts".as_ref(), 13)), "port pipe", "give a path as in /run/netns/NAME"),
         (Object::Port(at("own", &node.netns.path(), 13)), "port own", "give a pod's"),
         (Object::Port(Port { ifname: "cable".into(), ..port("taken", &fresh, 13) }), "port taken", "use another name"),
         (

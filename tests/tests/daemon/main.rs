@@ -10,6 +10,7 @@ mod api;
 mod apply;
 mod churn;
 mod disturb;
+mod in_place;
 mod questions;
 mod refusals;
 mod reload;

@@ -3,11 +3,12 @@
 use std::fs;
 use std::time::Duration;
 
+use podwire_control::model::{Object, Owner};
 use podwire_tests::probe::Path;
 use podwire_tests::probe::ping::{Ping, ping};
-use podwire_tests::{Node, NodePlan};
+use podwire_tests::{Netns, Node, NodePlan, Pod};
 
-use crate::api::{Api, eventually, node, pod};
+use crate::api::{Api, eventually, node, pod, port, refused};
 use crate::stream::Stream;
 
 /// How long a reload may take.
@@ -71,6 +72,31 @@ fn poll_mode_cluster_routes_and_mtu_follow_the_file_while_frames_flow() {
     assert!(ping(Path::v4(&a, &b), Ping::of_ip_length(false, 1330)).all());
     let (sent, lost) = stream.end();
     assert_eq!(lost, 0, "of {sent}");
+}
+
+#[test]
+fn a_namespace_elsewhere_than_the_file_allows_is_refused_until_it_does() {
+    let mut node = node();
+    let api = Api::of(&node);
+    let (a, b) = (pod(&node, 10), Netns::new("elsewhere"));
+    let wanted = [Object::Port(port("pod-11", &b, 11))];
+    let only = ("[host]", "netns_dirs = [\"/run/docker/netns\"]\n[host]");
+    assert!(reload(&node, &[only]).contains("node.netns_dirs"));
+    let sentence = refused(api.ask(api.client.change(Owner::Cli, &wanted, &[])));
+    let at = format!("port pod-11: network namespace {} is not below /run/docker/netns", b.path().display());
+    assert!(sentence.contains(&at) && sentence.contains("add its directory to node.netns_dirs"), "{sentence}");
+    assert_eq!(api.closed("pod-10"), None, "what is open stays");
+    assert!(reload(&node, &[]).contains("node.netns_dirs"));
+    api.ask(api.client.change(Owner::Cli, &wanted, &[])).unwrap();
+    let b = Pod { netns: b, name: "pod-11".into(), addresses: NodePlan(1).pod(11).to_vec() };
+    assert!(ping(Path::v4(&a, &b), Ping::default()).all());
+
+    // What the store remembers is not opened elsewhere either.
+    node.spec = node.spec.clone().line("node", "netns_dirs = [\"/run/docker/netns\"]");
+    node.stop();
+    node.start();
+    let reason = Api::of(&node).closed("pod-10").unwrap();
+    assert!(reason.contains("is not below /run/docker/netns"), "{reason}");
 }
 
 #[test]

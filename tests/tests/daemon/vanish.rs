@@ -74,6 +74,51 @@ fn an_interface_that_is_removed_by_hand_closes_its_port_only() {
 }
 
 #[test]
+fn the_nodes_own_interface_is_made_again_when_it_is_removed_by_hand() {
+    let node = node();
+    let api = Api::of(&node);
+    let (a, b) = (pod(&node, 10), pod(&node, 11));
+    let gateways = podwire_tests::NodePlan(1).gateways();
+    let reaches = |v6| ping(Path::from_node(&node.netns, &gateways, &a, v6), Ping::default()).all();
+    let shown = || [node.netns.mac("podwire0"), node.netns.ip("route show dev podwire0")];
+    let routes6 = || node.netns.ip("-6 route show dev podwire0 proto 80");
+    assert!(reaches(false) && reaches(true));
+    let before = (shown(), routes6());
+    let mut events = api.ask(api.client.events()).unwrap();
+
+    node.netns.ip("link del podwire0");
+    let took = eventually(NOTICED_WITHIN, "it is there again", || has_interface(&node.netns, "podwire0"));
+    eprintln!("made again after {took:?}");
+    let closed = api.event(&mut events, |event| event.kind == EventKind::PortClosed);
+    assert_eq!(closed.object, "port host");
+    assert!(closed.text.contains("its device is gone; podwired makes it again"), "{closed:?}");
+    let added = api.event(&mut events, |event| event.kind == EventKind::PortAdded);
+    assert!(added.object == "port host" && added.text.contains("podwire0 was made again"), "{added:?}");
+    assert!(api.warnings().is_empty(), "{:?}", api.warnings());
+    assert_eq!((shown(), routes6()), before);
+    assert!(reaches(false) && reaches(true));
+    assert!(ping(Path::v4(&a, &b), Ping::default()).all());
+}
+
+#[test]
+fn what_stands_in_the_place_of_the_nodes_interface_is_named_until_it_goes() {
+    let node = node();
+    let api = Api::of(&node);
+    let a = pod(&node, 10);
+    let gateways = podwire_tests::NodePlan(1).gateways();
+    // One after the other without a moment for podwired between them.
+    let swap = "link del podwire0\nlink add podwire0 type bridge\n";
+    let script = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(script.path(), swap).unwrap();
+    node.netns.ip(&format!("-batch {}", script.path().display()));
+    let warned = || api.warnings().join("\n").contains("port host: podwire0 exists and is a bridge device");
+    eventually(NOTICED_WITHIN, "the warning names it", warned);
+    node.netns.ip("link del podwire0");
+    eventually(NOTICED_WITHIN, "the warning goes", || api.warnings().is_empty());
+    assert!(ping(Path::from_node(&node.netns, &gateways, &a, false), Ping::default()).all());
+}
+
+#[test]
 fn a_port_that_takes_the_place_of_a_removed_one_is_not_closed_in_its_stead() {
     let node = node();
     let api = Api::of(&node);
@@ -81,9 +126,9 @@ fn a_port_that_takes_the_place_of_a_removed_one_is_not_closed_in_its_stead() {
     let slot = |name: &str| api.ports().into_iter().find(|port| port.name == name).map(|port| port.id);
     let before = slot("pod-11");
     let mut events = api.ask(api.client.events()).unwrap();
-    for mtu in [1300, 1400] {
-        let changed =
-            Object::Port(podwire_control::model::Port { mtu: Some(mtu), ..port("pod-11", &changes.netns, 11) });
+    for ifname in ["eth1", "eth2"] {
+        let as_before = port("pod-11", &changes.netns, 11);
+        let changed = Object::Port(podwire_control::model::Port { ifname: ifname.into(), ..as_before });
         api.ask(api.client.change(Owner::Cli, &[changed], &[])).unwrap();
     }
     // Two ticks later, whatever a worker had to say of the old device has been heard.
@@ -98,6 +143,6 @@ fn a_port_that_takes_the_place_of_a_removed_one_is_not_closed_in_its_stead() {
         event.object == last
     });
     assert_eq!((slot("pod-11"), api.closed("pod-11")), (before, None), "a changed port keeps its slot");
-    assert!(changes.netns.ip("link show eth0").contains("mtu 1400"));
+    assert!(has_interface(&changes.netns, "eth2") && !has_interface(&changes.netns, "eth0"));
     assert!(ping(Path::v4(&stays, &changes), Ping::default()).all());
 }

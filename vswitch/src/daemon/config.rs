@@ -47,6 +47,8 @@ pub struct Node {
     pub pod_v6: Option<Ipv6Net>,
     /// What the node itself routes through the switch. Of the families named here, each covers the pod CIDR.
     pub cluster_cidrs: Vec<IpNet>,
+    /// Directories below which the namespaces of pods have to be; absolute, at least one.
+    pub netns_dirs: Vec<PathBuf>,
 }
 
 /// `[host]`.

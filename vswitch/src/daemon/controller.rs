@@ -18,6 +18,7 @@ use super::config::{Config, Poll};
 use super::devices::{Closing, DeviceError, Devices, underlay_mtu};
 use super::events::EventBus;
 use super::ledger::{Change, Ledger};
+use super::netns_dirs;
 use super::store::Store;
 use crate::compile::{Compiled, HOST_PORT, Inputs, NodeSpec, UPLINK_PORT, compile, empty};
 use crate::id::{MonoNs, PortId};
@@ -108,7 +109,7 @@ impl Controller {
         }
         let ports: Vec<Port> = self.ledger.effective().ports().map(|(_, port)| port.clone()).collect();
         for port in ports {
-            match self.devices.open_pod(&port, &self.node, mtu) {
+            match self.open_pod(&port) {
                 Ok(halves) => opened.push((port.name.to_string(), halves)),
                 Err(error) => {
                     tracing::warn!(port = %port.name, %error, "a port of before can not be opened");
@@ -119,6 +120,12 @@ impl Controller {
         let compiled = self.compile(&self.ledger);
         self.publish(compiled, opened)?;
         Ok(())
+    }
+
+    fn open_pod(&mut self, port: &Port) -> Result<PortHalves, DeviceError> {
+        netns_dirs::check(&port.netns, &self.config.node.netns_dirs)?;
+        let mtu = self.pod_mtu();
+        self.devices.open_pod(port, &self.node, mtu)
     }
 
     /// The MTU of ports that state none: what the narrowest tunnel carries.

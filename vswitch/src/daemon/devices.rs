@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use podwire_control::model::{self, Mac};
 
 use super::config::{Config, Uplink, UplinkMtu};
+use super::netns_dirs::OutsideNetnsDirs;
 use crate::compile::{Device, HOST_PORT, NodeSpec, UPLINK_PORT};
 use crate::port::tap::{GSO_BYTES_MAX, TUNNEL_GSO_BYTES_MAX, TapPort, TapPortError, TapRoute, TapSpec};
 use crate::port::udp::{UdpSpec, UdpStatus, UdpUplink};
@@ -27,6 +28,9 @@ const DEFAULT_UNDERLAY_MTU: u16 = 1_500;
 /// A device can not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
+    /// Where the pod's namespace is.
+    #[error(transparent)]
+    Netns(#[from] OutsideNetnsDirs),
     /// A TAP.
     #[error(transparent)]
     Tap(#[from] TapPortError),
@@ -48,6 +52,8 @@ struct OpenTap {
     device: Device,
     /// Where the namespace was when the TAP was opened; none for the host's.
     netns: Option<(PathBuf, NetnsId)>,
+    /// The addresses it was given.
+    addresses: Vec<IpNet>,
 }
 
 /// All open devices.
@@ -100,14 +106,41 @@ impl Devices {
     /// # Errors
     /// [`DeviceError`]; nothing is left behind then.
     pub fn open_pod(&mut self, port: &model::Port, node: &NodeSpec, mtu: u16) -> Result<PortHalves, DeviceError> {
-        let mac = port.mac_in_force();
-        let mut spec = TapSpec::new(Some(port.netns.clone()), &port.ifname, mac, port.mtu.unwrap_or(mtu));
+        self.open_tap(port.name.as_str(), &self.pod_spec(port, node, mtu))
+    }
+
+    /// Whether a port's TAP is open and is the interface the port names, which is still where its namespace's path leads.
+    #[must_use]
+    pub fn is_at(&self, port: &model::Port) -> bool {
+        self.taps.get(port.name.as_str()).is_some_and(|open| {
+            let here = open.netns.as_ref().filter(|(path, id)| *path == port.netns && identity_of(path) == Some(*id));
+            here.is_some() && open.tap.ifname() == port.ifname
+        })
+    }
+
+    /// Brings an open pod's TAP in line with its changed port, while frames flow.
+    ///
+    /// # Errors
+    /// [`DeviceError`]; some of it may be done then.
+    pub fn update_pod(&mut self, port: &model::Port, node: &NodeSpec, mtu: u16) -> Result<(), DeviceError> {
+        let spec = self.pod_spec(port, node, mtu);
+        let Some(open) = self.taps.get_mut(port.name.as_str()) else { return Ok(()) };
+        let given = std::mem::replace(&mut open.addresses, spec.addresses.clone());
+        open.device = Device { mac: spec.mac, mtu: spec.mtu, ..open.device };
+        self.table.insert(port.name.to_string(), open.device);
+        Ok(open.tap.update(&spec, &given)?)
+    }
+
+    /// What a pod's TAP is to be: as its port says, with a default route a family it has on the pods' segment.
+    fn pod_spec(&self, port: &model::Port, node: &NodeSpec, mtu: u16) -> TapSpec {
+        let mut spec =
+            TapSpec::new(Some(port.netns.clone()), &port.ifname, port.mac_in_force(), port.mtu.unwrap_or(mtu));
         spec.gso_bytes_max = self.gso_bytes_max;
         spec.addresses.clone_from(&port.addresses);
         let on_segment = port.bridge.is_none();
         let has_family = |gateway: &IpAddr| port.addresses.iter().any(|own| own.addr().is_ipv4() == gateway.is_ipv4());
         spec.gateways = node.gateways().filter(|gateway| on_segment && has_family(gateway)).collect();
-        self.open_tap(port.name.as_str(), &spec)
+        spec
     }
 
     /// Opens the host's TAP in this process's own namespace, with the routes to the cluster.
@@ -161,7 +194,7 @@ impl Devices {
         let netns = spec.netns.clone().zip(tap.netns_id());
         let tx = (0..self.workers).map(|worker| -> Box<dyn PortTx> { Box::new(tap.tx(worker)) }).collect();
         let halves = PortHalves { rx: RxHalves::One(Box::new(tap.rx(0))), tx };
-        self.taps.insert(name.to_owned(), OpenTap { tap, device, netns });
+        self.taps.insert(name.to_owned(), OpenTap { tap, device, netns, addresses: spec.addresses.clone() });
         self.table.insert(name.to_owned(), device);
         Ok(halves)
     }

@@ -160,7 +160,16 @@ pub fn in_netns<T: Send>(netns: &NetnsHandle, work: impl FnOnce() -> T + Send) -
 /// Sets one IPv6 setting of an interface of the calling thread's namespace, best effort: /proc/sys may be read-only,
 /// or IPv6 not compiled in. Returns whether the kernel took it. There is no netlink message for these.
 pub fn set_ipv6_conf(ifname: &str, key: &str, value: &str) -> bool {
-    let path = format!("/proc/sys/net/ipv6/conf/{ifname}/{key}");
+    set_conf("ipv6", ifname, key, value)
+}
+
+/// Sets one IPv4 setting likewise.
+pub fn set_ipv4_conf(ifname: &str, key: &str, value: &str) -> bool {
+    set_conf("ipv4", ifname, key, value)
+}
+
+fn set_conf(family: &str, ifname: &str, key: &str, value: &str) -> bool {
+    let path = format!("/proc/sys/net/{family}/conf/{ifname}/{key}");
     !ifname.contains('/') && fs::write(path, value).is_ok()
 }
 

@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use super::document::Document;
 use super::{Config, Control, CpuList, Fault, Host, Node, Poll, Uplink, UplinkKind, UplinkMtu, Vxlan, Workers};
+use crate::daemon::netns_dirs;
 use crate::limits;
 
 /// Longest interface name in bytes: IFNAMSIZ (linux/if.h) less the final zero.
@@ -67,7 +68,8 @@ fn node(doc: &mut Document<'_>) -> Option<Node> {
     let name = doc.take_text("node.name", "the node's name, as in \"node1\"");
     let (pod_v4, pod_v6) = pod_cidrs(doc);
     let cluster_cidrs = cluster_cidrs(doc, pod_v4, pod_v6);
-    Some(Node { name: name?, pod_v4, pod_v6, cluster_cidrs })
+    let netns_dirs = netns_dirs(doc);
+    Some(Node { name: name?, pod_v4, pod_v6, cluster_cidrs, netns_dirs })
 }
 
 fn pod_cidrs(doc: &mut Document<'_>) -> (Option<Ipv4Net>, Option<Ipv6Net>) {
@@ -118,6 +120,20 @@ fn cluster_cidrs(doc: &mut Document<'_>, pod_v4: Option<Ipv4Net>, pod_v6: Option
         }
     }
     nets
+}
+
+fn netns_dirs(doc: &mut Document<'_>) -> Vec<PathBuf> {
+    let key = "node.netns_dirs";
+    let Some(dirs) = doc.take::<Vec<PathBuf>>(key, "a list of directories, as in [\"/run/netns\", \"/proc\"]") else {
+        return netns_dirs::DEFAULT.iter().map(PathBuf::from).collect();
+    };
+    if dirs.is_empty() {
+        doc.fault(key, "the list is empty", "name at least one directory, as in [\"/run/netns\"]");
+    }
+    for dir in dirs.iter().filter(|dir| !dir.is_absolute()) {
+        doc.fault(key, &format!("{dir:?} is not an absolute path"), "begin with '/', as in \"/run/netns\"");
+    }
+    dirs
 }
 
 /// The subnets among the texts that are right: their host bits are zero.

@@ -31,6 +31,7 @@ pub const KEYS: &[KeySpec] = keys! {
     "node.name" false |config| config.node.name.clone();
     "node.pod_cidrs" false |config| (config.node.pod_v4, config.node.pod_v6);
     "node.cluster_cidrs" true |config| config.node.cluster_cidrs.clone();
+    "node.netns_dirs" true |config| config.node.netns_dirs.clone();
     "host.interface" false |config| config.host.interface.clone();
     "uplink.kind" false |config| config.uplink.as_ref().map(|uplink| uplink.kind);
     "uplink.address" false |config| config.uplink.as_ref().map(|uplink| (uplink.v4, uplink.v6));

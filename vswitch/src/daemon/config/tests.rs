@@ -55,6 +55,7 @@ fn all_but_the_node_has_defaults() {
     assert_eq!((config.host.interface.as_str(), config.vxlan.port), ("podwire0", 4789));
     assert_eq!(config.control.socket, Path::new("/run/podwire/podwired.sock"));
     assert_eq!(config.control.state_dir, Path::new("/var/lib/podwire"));
+    assert!(config.node.netns_dirs.contains(&PathBuf::from("/run/netns")), "{:?}", config.node.netns_dirs);
 }
 
 #[test]
@@ -69,6 +70,8 @@ fn a_wrong_value_is_refused_with_line_key_and_remedy() {
         ),
         ("node", "cluster_cidrs = [\"fd00::/16\"]", "fd00::/16 is IPv6, but the node has no IPv6 pod subnet"),
         ("node", "cluster_cidrs = [\"10.244.1.5/16\"]", "10.244.1.5/16 has host bits set; write \"10.244.0.0/16\""),
+        ("node", "netns_dirs = []", "node.netns_dirs: the list is empty; name at least one directory"),
+        ("node", "netns_dirs = [\"netns\"]", "\"netns\" is not an absolute path; begin with '/'"),
         ("node", "cluster_cidrs = \"10.244.0.0/16\"", "line 4: node.cluster_cidrs: invalid type"),
         (
             "nodes",

@@ -1,7 +1,7 @@
 //! One request carried out: its devices are opened, it is stored and published, in that order.
 //!
 //! A failure takes back what was done before it, so that a refused request changes nothing. Only where a port's device
-//! has to make room for another under the same name is there a moment without it.
+//! has to make room for another interface is there a moment without it.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -23,6 +23,8 @@ use crate::wire::nd;
 #[derive(Default)]
 struct Work {
     opened: Vec<(String, PortHalves)>,
+    /// Ports as they were, whose device was changed in place.
+    updated: Vec<Port>,
     /// Ports as they were, whose device had to make room.
     displaced: Vec<Port>,
 }
@@ -66,8 +68,8 @@ impl Controller {
         stated.iter().filter(again).cloned().collect()
     }
 
-    /// Opens the devices of new and changed ports: first those that need no other to go, so that most failures come
-    /// before anything is touched.
+    /// Opens the devices of new ports, and changes those of changed ones, in place where the interface stays. First
+    /// come those that need no other to go, so that most failures come before anything is touched.
     fn open_ports(&mut self, plan: &Plan, reopen: &[Key], work: &mut Work) -> Result<(), Vec<Refusal>> {
         let effective = plan.next.effective();
         let before: Vec<Port> = self.ledger.effective().ports().map(|(_, port)| port.clone()).collect();
@@ -80,6 +82,12 @@ impl Controller {
                 _ => None,
             })
             .collect();
+        let in_place = |port: &Port| {
+            self.devices.is_at(port) && open.iter().any(|old| old.name == port.name && old.kind == port.kind)
+        };
+        let (changed, wanted): (Vec<Port>, Vec<Port>) = wanted.into_iter().partition(in_place);
+        let as_they_were: Vec<Port> =
+            open.iter().filter(|old| changed.iter().any(|new| new.name == old.name)).map(|&old| old.clone()).collect();
         let names: HashSet<&str> = wanted.iter().map(|port| port.name.as_str()).collect();
         let interfaces: HashSet<_> = wanted.iter().map(interface).collect();
         let in_the_way = |old: &Port| names.contains(old.name.as_str()) || interfaces.contains(&interface(old));
@@ -89,6 +97,8 @@ impl Controller {
             |port: &Port| taken.contains(&interface(port)) || displaced.iter().any(|old| old.name == port.name);
         let (waiting, free): (Vec<&Port>, Vec<&Port>) = wanted.iter().partition(|port| must_wait(port));
         self.open_all(&free, work)?;
+        work.updated = as_they_were;
+        self.update_all(&changed)?;
         for old in &displaced {
             // No worker may hold the device any more when it goes, or its end would be taken for the new one's.
             if let Some(id) = self.port_id(old.name.as_str()) {
@@ -101,12 +111,22 @@ impl Controller {
     }
 
     fn open_all(&mut self, ports: &[&Port], work: &mut Work) -> Result<(), Vec<Refusal>> {
+        let mut refusals = Vec::new();
+        for port in ports {
+            match self.open_pod(port) {
+                Ok(halves) => work.opened.push((port.name.to_string(), halves)),
+                Err(error) => refusals.push(Refusal::new(Key::Port(port.name.clone()), error.to_string())),
+            }
+        }
+        if refusals.is_empty() { Ok(()) } else { Err(refusals) }
+    }
+
+    fn update_all(&mut self, ports: &[Port]) -> Result<(), Vec<Refusal>> {
         let mtu = self.pod_mtu();
         let mut refusals = Vec::new();
         for port in ports {
-            match self.devices.open_pod(port, &self.node, mtu) {
-                Ok(halves) => work.opened.push((port.name.to_string(), halves)),
-                Err(error) => refusals.push(Refusal::new(Key::Port(port.name.clone()), error.to_string())),
+            if let Err(error) = self.devices.update_pod(port, &self.node, mtu) {
+                refusals.push(Refusal::new(Key::Port(port.name.clone()), error.to_string()));
             }
         }
         if refusals.is_empty() { Ok(()) } else { Err(refusals) }
@@ -142,11 +162,13 @@ impl Controller {
     fn undo(&mut self, work: Work) {
         let opened: Vec<String> = work.opened.into_iter().map(|(name, _)| name).collect();
         finish(opened.iter().map(|name| self.devices.close(name)).collect());
-        let mtu = self.pod_mtu();
+        for refusal in self.update_all(&work.updated).err().into_iter().flatten() {
+            tracing::error!(object = %refusal.object, reason = refusal.reason, "a refused change could not be taken back");
+        }
         let mut lost = false;
         for port in work.displaced {
             let name = port.name.as_str();
-            let again = self.devices.open_pod(&port, &self.node, mtu).map_err(|error| error.to_string());
+            let again = self.open_pod(&port).map_err(|error| error.to_string());
             let attached = again.and_then(|halves| match self.port_id(name) {
                 Some(id) => self.switch.attach(id, halves).map_err(|error| error.to_string()),
                 None => Ok(()),
@@ -205,7 +227,7 @@ impl Controller {
     }
 }
 
-/// Whether the two are served by the same device, so that it need not be made anew.
+/// Whether the two are served by the same device as it is.
 fn same_device(old: &Port, new: &Port) -> bool {
     let device = |port: &Port| {
         (port.kind, port.netns.clone(), port.ifname.clone(), port.addresses.clone(), port.mac_in_force(), port.mtu)

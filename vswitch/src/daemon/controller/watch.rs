@@ -33,6 +33,7 @@ impl Controller {
     pub fn tick(&mut self) {
         let now = mono_now();
         self.close_vanished();
+        self.restore_host();
         self.watch_path_mtus(now);
         self.watch_macs(now);
         self.watch_offloads();
@@ -62,13 +63,39 @@ impl Controller {
         finish(closing);
         for (name, reason) in gone {
             let remedy = match name.as_str() {
-                HOST_PORT | UPLINK_PORT => "restart podwired",
+                HOST_PORT => "podwired makes it again",
+                UPLINK_PORT => "restart podwired",
                 _ => "delete the port, or add it again once the namespace is back",
             };
             tracing::info!(port = name, reason, "port closed");
             let text = format!("{reason}; {remedy}");
             self.events.publish(EventKind::PortClosed, format!("port {name}"), &text);
             self.closed.insert(name, text);
+        }
+    }
+
+    /// Makes the node's own TAP again after somebody has removed it: no owner would ask for it, and without it the node
+    /// reaches no pod. What stands in the way, such as another device of its name, is told once and tried at each tick.
+    fn restore_host(&mut self) {
+        let Some(reason) = self.closed.get(HOST_PORT).cloned() else { return };
+        let mtu = self.pod_mtu();
+        let opened = self.devices.open_host(&self.config.host.interface, &self.node, mtu);
+        let restored = opened.map_err(|error| error.to_string()).and_then(|halves| {
+            let compiled = self.compile(&self.ledger);
+            self.publish(compiled, vec![(HOST_PORT.to_owned(), halves)]).map_err(|error| error.to_string())
+        });
+        match restored {
+            Ok(_) => {
+                self.closed.remove(HOST_PORT);
+                let text = format!("{} was made again, with its addresses and routes", self.config.host.interface);
+                tracing::info!(port = HOST_PORT, "{text}");
+                self.events.publish(EventKind::PortAdded, format!("port {HOST_PORT}"), text);
+            }
+            Err(error) if reason != error => {
+                tracing::warn!(port = HOST_PORT, %error, "the node's interface can not be made again yet");
+                self.closed.insert(HOST_PORT.to_owned(), error);
+            }
+            Err(_) => {}
         }
     }
 

@@ -11,6 +11,7 @@ use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use nix::errno::Errno;
 
 pub use setup::{GSO_BYTES_MAX, TUNNEL_GSO_BYTES_MAX, TapPortError, TapRoute, TapSpec};
@@ -94,6 +95,18 @@ impl TapPort {
     #[must_use]
     pub fn tx(&self, worker: usize) -> TapTx {
         TapTx { queue: Arc::clone(&self.queues[worker % self.queues.len()]) }
+    }
+
+    /// Makes the device what a changed spec says, while frames flow: addresses, MTU, MAC and routes. Namespace and name
+    /// stay, `given` are the addresses of the spec before. A new MAC takes the device down for a moment.
+    ///
+    /// # Errors
+    /// [`TapPortError`]; some of it may be done then.
+    pub fn update(&self, spec: &TapSpec, given: &[IpNet]) -> Result<(), TapPortError> {
+        self.configure(|netlink, index| {
+            let link = netlink.link_at(index)?;
+            setup::configure(netlink, spec, given, &link)
+        })
     }
 
     /// Changes the MTU while frames flow.

@@ -7,7 +7,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use podwire_control::model::Mac;
 
 use crate::sys::netlink::{Link, Netlink, NetlinkError, RouteSpec};
-use crate::sys::netns::{NetnsError, set_ipv6_conf};
+use crate::sys::netns::{NetnsError, set_ipv4_conf, set_ipv6_conf};
 use crate::sys::tap::{OpenTap, TapError, TapOffloads, open};
 
 /// Largest super-frame, in bytes, that the stack behind a TAP may build at all (`GSO_LEGACY_MAX_SIZE`).
@@ -121,7 +121,7 @@ pub(super) fn open_and_configure(spec: &TapSpec, queues: usize) -> Result<(OpenT
     let tap = open(&spec.ifname, queues, spec.offloads)?;
     let link = netlink.link(&spec.ifname).map_err(failed)?;
     let index = link.index;
-    match configure(&mut netlink, spec, &link) {
+    match configure(&mut netlink, spec, &[], &link) {
         Ok(()) => Ok((tap, index)),
         Err(error) => {
             if before.is_none() {
@@ -137,8 +137,20 @@ fn other_kind(link: &Link) -> Option<String> {
     (kind != TAP_KIND).then_some(kind)
 }
 
-fn configure(netlink: &mut Netlink, spec: &TapSpec, link: &Link) -> Result<(), NetlinkError> {
-    if link.mac != Some(spec.mac) {
+/// Makes an existing device what the spec says; `given` are addresses it had by an earlier one.
+pub(super) fn configure(
+    netlink: &mut Netlink,
+    spec: &TapSpec,
+    given: &[IpNet],
+    link: &Link,
+) -> Result<(), NetlinkError> {
+    let new_mac = link.mac != Some(spec.mac);
+    if new_mac && link.up {
+        // The kernel derives the link-local IPv6 address from the MAC when the device comes up, and the switch's
+        // spoof guard knows no other.
+        netlink.set_down(link.index)?;
+    }
+    if new_mac {
         netlink.set_mac(link.index, spec.mac)?;
     }
     if link.mtu != u32::from(spec.mtu) {
@@ -152,12 +164,12 @@ fn configure(netlink: &mut Netlink, spec: &TapSpec, link: &Link) -> Result<(), N
     if let Some(loopback) = netlink.find_link("lo")?.filter(|loopback| !loopback.up) {
         netlink.set_up(loopback.index)?;
     }
-    if !link.up {
+    // So that others' addresses of a subnet outlive ours.
+    set_ipv4_conf(&spec.ifname, "promote_secondaries", "1");
+    if new_mac || !link.up {
         netlink.set_up(link.index)?;
     }
-    for &address in &spec.addresses {
-        netlink.add_address(link.index, address)?;
-    }
+    netlink.sync_addresses(link.index, &spec.addresses, given)?;
     netlink.sync_routes(link.index, &spec.kernel_routes(link.index))
 }
 

@@ -101,6 +101,64 @@ fn a_device_survives_its_port_and_is_attached_again_unchanged() {
     assert!(netns.ip("link show dev eth0").contains("mtu 1400"));
 }
 
+/// Addresses of the pod's interface and whether they bear podwire's mark, link-local ones included.
+fn addresses(netns: &TestNetns) -> Vec<(String, bool)> {
+    let all = netns.enter(|| {
+        let mut netlink = Netlink::open().unwrap();
+        let index = netlink.link("eth0").unwrap().index;
+        netlink.addresses().unwrap().into_iter().filter(|at| at.index == index).collect::<Vec<_>>()
+    });
+    let mut all: Vec<_> = all.into_iter().map(|at| (at.address.to_string(), at.ours)).collect();
+    all.sort();
+    all
+}
+
+fn expected(addresses: &[(&str, bool)]) -> Vec<(String, bool)> {
+    let mut all: Vec<_> = addresses.iter().map(|&(address, ours)| (address.to_owned(), ours)).collect();
+    all.sort();
+    all
+}
+
+/// The link-local address that derives from [`MAC`].
+const LINK_LOCAL: (&str, bool) = ("fe80::aff:fef4:10a/64", false);
+
+#[test]
+fn a_device_that_is_attached_again_loses_what_podwire_gave_it_and_keeps_what_others_did() {
+    let netns = TestNetns::new();
+    drop(TapPort::create(&spec(&netns)).unwrap());
+    netns.ip("addr add 10.244.1.99/24 dev eth0");
+    netns.ip("addr add fd00:99::1/64 dev eth0 nodad");
+    netns.ip("route add 10.9.0.0/16 via 10.244.1.2 dev eth0");
+    let others = [("10.244.1.99/24", false), ("fd00:99::1/64", false), LINK_LOCAL];
+    let first = [("10.244.1.10/24", true), ("fd00:244:1::a/64", true)];
+    assert_eq!(addresses(&netns), expected(&[&first[..], &others].concat()));
+    // Another address, and another prefix length of one.
+    let mut changed = spec(&netns);
+    changed.addresses = vec!["10.244.1.20/24".parse().unwrap(), "fd00:244:1::a/80".parse().unwrap()];
+    drop(TapPort::create(&changed).unwrap());
+    let second = [("10.244.1.20/24", true), ("fd00:244:1::a/80", true)];
+    assert_eq!(addresses(&netns), expected(&[&second[..], &others].concat()));
+    assert!(netns.ip("route show").contains("10.9.0.0/16 via 10.244.1.2"), "a route of others stays");
+    assert!(netns.ip("route get 192.0.2.1").contains("via 10.244.1.1 dev eth0"));
+    // A family that goes takes its default route along.
+    changed.addresses.truncate(1);
+    changed.gateways.truncate(1);
+    drop(TapPort::create(&changed).unwrap());
+    assert_eq!(addresses(&netns), expected(&[&second[..1], &others].concat()));
+    assert_eq!(netns.ip("-6 route show default"), "");
+}
+
+#[test]
+fn a_device_with_another_mac_has_its_link_local_address_too() {
+    let netns = TestNetns::new();
+    drop(TapPort::create(&spec(&netns)).unwrap());
+    let port = TapPort::create(&TapSpec { mac: PEER_MAC, ..spec(&netns) }).unwrap();
+    let all = [("10.244.1.10/24", true), ("fd00:244:1::a/64", true), ("fe80::aff:fef4:10b/64", false)];
+    assert_eq!(addresses(&netns), expected(&all));
+    assert!(netns.ip("-6 route get 2001:db8::1").contains("via fd00:244:1::1 dev eth0"));
+    drop(port);
+}
+
 #[test]
 fn a_ping_from_the_pod_is_received_and_its_answer_taken() {
     let netns = TestNetns::new();

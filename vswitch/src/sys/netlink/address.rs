@@ -5,9 +5,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressProtocol, AddressScope};
 
-use super::{Netlink, NetlinkError, family_of};
+use super::{Netlink, NetlinkError, ROUTE_PROTOCOL, family_of};
 
 /// Longest IPv4 prefix of a subnet that has a broadcast address (RFC 3021).
 const BROADCAST_PREFIX_MAX: u8 = 30;
@@ -19,6 +19,8 @@ pub struct LinkAddress {
     pub index: u32,
     /// Address with its prefix length, host bits kept.
     pub address: IpNet,
+    /// Whether it bears our mark (`IFA_PROTO`, the number our routes have). Kernels before 5.18 keep no such marks.
+    pub ours: bool,
 }
 
 impl Netlink {
@@ -36,6 +38,7 @@ impl Netlink {
             IpNet::V4(_) => {}
             IpNet::V6(_) => message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad)),
         }
+        message.attributes.push(AddressAttribute::Protocol(AddressProtocol::Other(ROUTE_PROTOCOL)));
         let action = format!("add address {address} to interface number {index}");
         self.request(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_REPLACE, action).map(drop)
     }
@@ -47,6 +50,33 @@ impl Netlink {
     pub fn delete_address(&mut self, index: u32, address: IpNet) -> Result<(), NetlinkError> {
         let action = format!("remove address {address} from interface number {index}");
         self.request(RouteNetlinkMessage::DelAddress(address_message(index, address)), 0, action).map(drop)
+    }
+
+    /// Makes our addresses of a link exactly the wanted ones: adds what is missing, and removes those that bear our mark
+    /// or that the caller knows it gave. Everybody else's stay: a pod may add addresses to its interface, and so may
+    /// a chained CNI plugin. Link-local IPv6 addresses are never removed, since the kernel makes those.
+    ///
+    /// # Errors
+    /// [`NetlinkError`].
+    pub fn sync_addresses(&mut self, index: u32, wanted: &[IpNet], given: &[IpNet]) -> Result<(), NetlinkError> {
+        let too_many = |at: &LinkAddress| {
+            let gave = at.ours || given.contains(&at.address);
+            at.index == index && gave && !wanted.contains(&at.address) && !is_link_local_v6(at.address.addr())
+        };
+        let stale: Vec<LinkAddress> = self.addresses()?.into_iter().filter(too_many).collect();
+        // First the new ones, so that the link is never without an address, which would cost it all its routes.
+        wanted.iter().try_for_each(|&address| self.add_address(index, address))?;
+        for old in &stale {
+            match self.delete_address(index, old.address) {
+                Err(error) if error.is_not_found() => {}
+                done => done?,
+            }
+        }
+        if !stale.is_empty() {
+            // An IPv6 address whose prefix length changed counted as there, and went with the old one.
+            wanted.iter().try_for_each(|&address| self.add_address(index, address))?;
+        }
+        Ok(())
     }
 
     /// All addresses of all links of the namespace.
@@ -74,11 +104,15 @@ fn address_message(index: u32, address: IpNet) -> AddressMessage {
     message
 }
 
+fn is_link_local_v6(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
+}
+
 fn scope_of(address: IpAddr) -> AddressScope {
     match address {
         IpAddr::V4(Ipv4Addr::LOCALHOST) => AddressScope::Host,
         IpAddr::V4(v4) if v4.is_link_local() => AddressScope::Link,
-        IpAddr::V6(v6) if v6.is_unicast_link_local() => AddressScope::Link,
+        _ if is_link_local_v6(address) => AddressScope::Link,
         _ => AddressScope::Universe,
     }
 }
@@ -95,7 +129,8 @@ fn link_address(message: &AddressMessage) -> Option<LinkAddress> {
         _ => None,
     });
     let address = IpNet::new(local.or(other)?, message.header.prefix_len).ok()?;
-    Some(LinkAddress { index: message.header.index, address })
+    let mark = AddressAttribute::Protocol(AddressProtocol::Other(ROUTE_PROTOCOL));
+    Some(LinkAddress { index: message.header.index, address, ours: message.attributes.contains(&mark) })
 }
 
 #[cfg(test)]
