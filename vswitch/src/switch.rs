@@ -329,6 +329,9 @@ pub fn retire_ports(old: &Snapshot, now: &Snapshot) {
     }
 }
 
+#[cfg(test)]
+mod tests;
+
 impl Drop for Switch {
     fn drop(&mut self) {
         for worker in &mut self.workers {
