@@ -104,7 +104,7 @@ impl Controller {
         let host = self.devices.open_host(&self.config.host.interface, &self.node, mtu)?;
         opened.push((HOST_PORT.to_owned(), host));
         if let Some(uplink) = &self.config.uplink {
-            let halves = self.devices.open_uplink(uplink, self.config.vxlan.port, self.node.underlay_mtu)?;
+            let halves = self.devices.open_uplink(uplink, self.config.vxlan, self.node.underlay_mtu)?;
             opened.push((UPLINK_PORT.to_owned(), halves));
         }
         let ports: Vec<Port> = self.ledger.effective().ports().map(|(_, port)| port.clone()).collect();

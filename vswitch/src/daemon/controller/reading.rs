@@ -119,6 +119,7 @@ impl Controller {
         if let Some(uplink) = self.devices.uplink() {
             let limit = uplink.segment_limit();
             let why = match (limit, uplink.segmentation_refused()) {
+                (0, _) if !self.config.vxlan.outer_checksum => "off, since vxlan.outer_checksum is false".to_owned(),
                 (0, 0) => "the kernel does not have it".to_owned(),
                 (0, _) => "switched off: the underlay's device refused it".to_owned(),
                 (limit, _) => format!("up to {limit} packets a send"),
