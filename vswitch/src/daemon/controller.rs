@@ -4,6 +4,7 @@
 //! `reading`. Every method runs on the control side, under one lock (see `backend`).
 
 mod change;
+mod path_mtu;
 mod reading;
 mod reload;
 mod watch;

@@ -3,7 +3,6 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use ipnet::IpNet;
 use podwire_control::model::{
@@ -276,7 +275,7 @@ impl Controller {
             let entry = snapshot.vteps.entries.iter().flatten().find(|entry| entry.name == stated.name.as_str())?;
             let mut endpoints: Vec<EndpointReport> = Vec::new();
             for endpoint in entry.endpoints.into_iter().flatten() {
-                let path_mtu = snapshot.node.underlay_mtu.min(entry.path_mtu.load(Ordering::Relaxed)).into();
+                let path_mtu = snapshot.node.underlay_mtu.min(entry.path_mtu(endpoint.remote)).into();
                 let report = EndpointReport { remote: endpoint.remote, mac: endpoint.mac, path_mtu };
                 if !endpoints.contains(&report) {
                     endpoints.push(report);
