@@ -98,6 +98,7 @@ impl Transmitter {
         if self.deliver(snapshot, &mut item, &way, stats).is_ok() {
             stats.count(Event::Originated, 1);
         }
+        self.flush();
     }
 
     fn send_item(&mut self, snapshot: &Snapshot, item: &mut Item, stats: &WorkerStats) -> Verdict {
