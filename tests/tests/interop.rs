@@ -10,6 +10,7 @@ use podwire_tests::node::{Node, NodeSpec};
 use podwire_tests::plan::NodePlan;
 use podwire_tests::pod::Pod;
 use podwire_tests::probe::Path;
+use podwire_tests::probe::capture::checksums;
 use podwire_tests::probe::fragment::{Cut, Order, fragments};
 use podwire_tests::probe::ping::{Ping, ping};
 use podwire_tests::probe::tcp::{retransmits, transfer};
@@ -43,6 +44,8 @@ struct Shape {
     wire: Wire,
     /// Whether the kernel's tunnel sends outer UDP checksums.
     outer_checksum: bool,
+    /// Whether podwired does.
+    our_checksum: bool,
     /// Families of the underlay.
     underlay: &'static [bool],
     /// The kernel's VNI.
@@ -53,13 +56,22 @@ const DUAL_STACK: &[bool] = &[false, true];
 
 impl Default for Shape {
     fn default() -> Self {
-        Self { wire: Wire::default(), outer_checksum: true, underlay: DUAL_STACK, vni: podwire_tests::plan::VNI }
+        Self {
+            wire: Wire::default(),
+            outer_checksum: true,
+            our_checksum: true,
+            underlay: DUAL_STACK,
+            vni: podwire_tests::plan::VNI,
+        }
     }
 }
 
 impl Fixture {
     fn new(shape: Shape) -> Self {
         let (mut spec, mut peer) = (NodeSpec::planned(NodePlan(1)), PeerSpec::planned(NodePlan(2)));
+        if !shape.our_checksum {
+            spec = spec.line("vxlan", "outer_checksum = false");
+        }
         for underlay in [&mut spec.underlay, &mut peer.underlay] {
             underlay.retain(|address| shape.underlay.contains(&address.addr().is_ipv6()));
         }
@@ -177,6 +189,25 @@ fn on_a_wire_without_offloads_with_outer_checksums() {
 fn on_a_wire_without_offloads_without_outer_checksums() {
     let wire = Wire { offloads: false, ..Wire::default() };
     check(Shape { wire, outer_checksum: false, ..Shape::default() });
+}
+
+#[test]
+fn outer_checksums_are_zero_where_the_file_says_so_and_a_peer_that_knows_takes_them() {
+    for our_checksum in [true, false] {
+        let shape = Shape { outer_checksum: false, our_checksum, ..Shape::default() };
+        let fixture = if our_checksum { Fixture::new(shape) } else { check(shape) };
+        for (path, underlay) in [fixture.paths()[0], fixture.paths()[2]].into_iter().zip(&fixture.node.spec.underlay) {
+            let seen = checksums(&fixture.peer.netns, underlay.addr(), FLANNEL_PORT, || {
+                assert!(ping(path, Ping::default()).all(), "to {}", path.target);
+            });
+            assert!(!seen.is_empty() && seen.iter().all(|&field| (field != 0) == our_checksum), "{seen:x?}");
+        }
+        let status = fixture.node.podwire_json(&["status"]);
+        let offloads = status["offloads"].as_array().unwrap();
+        let segment = offloads.iter().find(|offload| offload["name"] == "udp_segment").unwrap();
+        assert_eq!(segment["on"], our_checksum, "{segment}");
+        assert!(our_checksum || segment["why"].as_str().unwrap().contains("vxlan.outer_checksum"), "{segment}");
+    }
 }
 
 #[test]

@@ -88,6 +88,17 @@ pub fn inner_mtu(underlay_mtu: u16, remote: IpAddr) -> u16 {
     usize::from(underlay_mtu).saturating_sub(overhead).try_into().unwrap_or(0)
 }
 
+/// The least that a path is believed to carry, outer IP header included, whatever the underlay says of it. Over IPv4
+/// what leaves the inner packet the 68 bytes that every path has to carry (RFC 791, section 3.2; RFC 1191, section 3:
+/// never below); over IPv6 the smallest MTU a link may have (RFC 8201, section 4: never below).
+#[must_use]
+pub fn path_mtu_min(remote: IpAddr) -> u16 {
+    match remote {
+        IpAddr::V4(_) => 68 + 50,
+        IpAddr::V6(_) => 1_280,
+    }
+}
+
 /// What a port is to the switch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Role {
@@ -244,7 +255,14 @@ impl VtepEntry {
     /// Largest inner L3 packet towards it over the endpoint at `remote`.
     #[must_use]
     pub fn mtu(&self, node: &Node, remote: IpAddr) -> u16 {
-        node.tunnel_mtu(remote).min(inner_mtu(self.path_mtu.load(Ordering::Relaxed), remote))
+        node.tunnel_mtu(remote).min(inner_mtu(self.path_mtu(remote), remote))
+    }
+
+    /// What the underlay is believed to carry to the endpoint at `remote`; `u16::MAX` while it has told nothing. Both
+    /// endpoints share what was told of either, which may be less than the other's family can have.
+    #[must_use]
+    pub fn path_mtu(&self, remote: IpAddr) -> u16 {
+        self.path_mtu.load(Ordering::Relaxed).max(path_mtu_min(remote))
     }
 }
 

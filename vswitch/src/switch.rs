@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, bounded, unbounded};
 
 use crate::compile::{Compiled, PinnedMac};
 use crate::id::{MonoNs, PortId};
@@ -21,6 +21,8 @@ use crate::worker::{Command, PollMode, Report, Shared, WorkerSetup, run, waker};
 
 /// How long a worker may take to answer before the switch calls it stuck.
 const WORKER_ANSWER: Duration = Duration::from_secs(5);
+/// The first and the longest nap between two looks at it.
+const NAPS: (Duration, Duration) = (Duration::from_micros(50), Duration::from_millis(5));
 
 /// The switch can not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +76,28 @@ struct WorkerHandle {
     thread: Option<JoinHandle<()>>,
     /// Ports whose receiving half this worker was given.
     receiving: HashSet<PortId>,
+}
+
+/// What is left of the time a worker may take. Counted in naps, not by a clock: a machine that was asleep, or a process
+/// that was stopped, has not waited.
+#[derive(Debug)]
+struct Patience {
+    left: Duration,
+    nap: Duration,
+}
+
+impl Patience {
+    fn new() -> Self {
+        Self { left: WORKER_ANSWER, nap: NAPS.0 }
+    }
+
+    /// How long to nap before the next look; none when patience is at its end.
+    fn nap(&mut self) -> Option<Duration> {
+        let nap = self.nap.min(self.left);
+        self.left -= nap;
+        self.nap = (self.nap * 2).min(NAPS.1);
+        (!nap.is_zero()).then_some(nap)
+    }
 }
 
 /// A running switch. Dropping it stops its workers.
@@ -171,19 +195,24 @@ impl Switch {
         waited.map(|()| generation)
     }
 
+    /// The published generation, once every worker uses it.
+    ///
+    /// # Errors
+    /// [`SwitchError::Stuck`] when a worker still does not.
+    pub fn settled(&self) -> Result<u64, SwitchError> {
+        let generation = self.current.load().generation;
+        self.wait_for(generation).map(|()| generation)
+    }
+
     fn wait_for(&self, generation: u64) -> Result<(), SwitchError> {
-        for worker in &self.workers {
+        let behind = |worker: &WorkerHandle| worker.shared.seen.load(Ordering::Acquire) < generation;
+        for worker in self.workers.iter().filter(|worker| behind(worker)) {
             worker.shared.waker.wake();
         }
-        let step = Duration::from_micros(50);
+        let mut patience = Patience::new();
         for (number, worker) in self.workers.iter().enumerate() {
-            let mut waited = Duration::ZERO;
-            while worker.shared.seen.load(Ordering::Acquire) < generation {
-                if waited > WORKER_ANSWER {
-                    return Err(SwitchError::Stuck(number));
-                }
-                std::thread::sleep(step);
-                waited += step;
+            while behind(worker) {
+                std::thread::sleep(patience.nap().ok_or(SwitchError::Stuck(number))?);
             }
         }
         Ok(())
@@ -191,9 +220,18 @@ impl Switch {
 
     fn tell(&self, worker: usize, command: Command) -> Result<(), SwitchError> {
         let handle = &self.workers[worker];
-        handle.commands.send_timeout(command, WORKER_ANSWER).map_err(|_| SwitchError::Stuck(worker))?;
-        handle.shared.waker.wake();
-        Ok(())
+        let (mut patience, mut command) = (Patience::new(), command);
+        while let Some(nap) = patience.nap() {
+            match handle.commands.send_timeout(command, nap) {
+                Ok(()) => {
+                    handle.shared.waker.wake();
+                    return Ok(());
+                }
+                Err(SendTimeoutError::Timeout(unsent)) => command = unsent,
+                Err(SendTimeoutError::Disconnected(_)) => break,
+            }
+        }
+        Err(SwitchError::Stuck(worker))
     }
 
     /// Gives a port's halves to the workers. They forward for it once a snapshot has it.
@@ -237,8 +275,14 @@ impl Switch {
             self.workers[worker].receiving.remove(&port);
             self.tell(worker, Command::Detach { port, done: done.clone() })?;
         }
+        drop(done);
         for worker in 0..self.workers.len() {
-            closed.recv_timeout(WORKER_ANSWER).map_err(|_| SwitchError::Stuck(worker))?;
+            let mut patience = Patience::new();
+            let mut answer = Err(RecvTimeoutError::Timeout);
+            while answer == Err(RecvTimeoutError::Timeout) {
+                answer = closed.recv_timeout(patience.nap().ok_or(SwitchError::Stuck(worker))?);
+            }
+            answer.map_err(|_| SwitchError::Stuck(worker))?;
         }
         self.unread.extend(self.reports.try_iter());
         self.unread.retain(|&Report::Closed(reported)| reported != port);
@@ -318,6 +362,9 @@ pub fn retire_ports(old: &Snapshot, now: &Snapshot) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
 
 impl Drop for Switch {
     fn drop(&mut self) {

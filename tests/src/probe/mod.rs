@@ -2,6 +2,7 @@
 //!
 //! A probe returns what happened, since some tests want to see it fail. Bytes are compared, not only counted.
 
+pub mod capture;
 pub mod fragment;
 pub mod iperf;
 pub mod pattern;

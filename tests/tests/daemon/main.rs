@@ -16,5 +16,6 @@ mod refusals;
 mod reload;
 mod restart;
 mod stream;
+mod stuck;
 mod trace;
 mod vanish;

@@ -66,6 +66,42 @@ fn the_verdict_is_the_one_a_real_packet_gets() {
 }
 
 #[test]
+fn on_a_bridge_without_gateway_the_question_floods_and_the_trace_says_how_to_go_on() {
+    let node = node();
+    node.podwire(&["vtep", "add", "node2", "--remote", "172.31.0.2", "--mac", "02:00:00:00:00:02"]);
+    node.podwire(&["bridge", "add", "plain"]);
+    node.podwire(&["bridge", "add", "stretched", "--vni", "77", "--flood", "node2"]);
+    let tunnel = "tunnel to node2 at 172.31.0.2 with vni 77";
+    for (bridge, more) in [("plain", None), ("stretched", Some(tunnel))] {
+        let at = |host: u8| {
+            let addresses = ["192.168.77.", "fd00:77::"].map(|net| format!("{net}{host}"));
+            let lengths = addresses.into_iter().zip(["/24", "/64"]);
+            let addresses: Vec<_> = lengths.map(|(own, len)| format!("{own}{len}").parse().unwrap()).collect();
+            node.pod_with(&format!("{bridge}-{host}"), &addresses, &["--bridge", bridge])
+        };
+        let (a, b) = (at(1), at(2));
+        for to in [b.v4(), b.v6()] {
+            let question = ["trace", "--in", &a.name, "--dst", &to.to_string()];
+            let trace = node.podwire_json(&question);
+            let egress = trace["egress"].as_str().unwrap();
+            assert_eq!(trace["verdict"], "flood", "{trace:#}");
+            let ways = [Some(format!("port {}", b.name)), more.map(str::to_owned)];
+            let ways: Vec<String> = ways.into_iter().flatten().collect();
+            assert!(egress.starts_with(&format!("the question floods: {}; ", ways.join(", "))), "{egress}");
+            assert!(egress.contains(&format!("station with {to}")) && egress.contains("--dst-mac"), "{egress}");
+            let mac = b.netns.mac("eth0");
+            let on = node.podwire_json(&[&question[..], &["--dst-mac", &mac]].concat());
+            assert_eq!((&on["verdict"], &on["egress"]), (&"forward".into(), &format!("port {}", b.name).into()));
+        }
+    }
+    // Where nobody is asked, nobody answers.
+    let _pod = pod(&node, 10);
+    let trace =
+        node.podwire_json(&["trace", "--in", "pod-10", "--dst", "10.244.1.10", "--src-mac", "02:00:00:00:00:77"]);
+    assert!(trace["egress"].as_str().unwrap().starts_with("not sent: nobody answers"), "{trace:#}");
+}
+
+#[test]
 fn a_trace_learns_counts_and_sends_nothing_and_says_its_verdict_once() {
     let node = node();
     let api = Api::of(&node);

@@ -96,6 +96,37 @@ fn a_path_that_turns_out_to_be_narrow_is_remembered_and_told() {
 }
 
 #[test]
+fn no_path_is_believed_to_be_narrower_than_its_family_allows() {
+    // (underlay is IPv6, what is told, the MTU pods are left with)
+    for (v6, told, mtu) in
+        [(false, 0, 68), (false, 117, 68), (false, 552, 502), (true, 68, 1_210), (true, 1_279, 1_210)]
+    {
+        let mut switch = answering(UPLINK, TxError::TooBig { path_mtu: Some(told) });
+        let lowered = [(Event::PathMtuLowered, 1)];
+        let long = to_node2(v6, 1_420);
+        let answer = |quoted: &Packet| {
+            let (kind, code) = if v6 { (2, 0) } else { (3, 4) };
+            Packet::icmp_error(address(1, 1, v6), quoted, kind, code, mtu).macs(a(), gateway()).frame()
+        };
+        let first = answer(&long.clone().ttl(63));
+        check_events(&mut switch, ("a", long.frame()), "drop:tx_too_big", &[("a", first)], &lowered);
+        switch.peer(UPLINK).answer_with(None);
+        let above = to_node2(v6, usize::from(mtu) + 1);
+        check(&mut switch, ("a", above.frame()), "drop:too_big", &[("a", answer(&above))]);
+        let fits = to_node2(v6, usize::from(mtu));
+        let out = tunnelled(fits.clone().routed(vtep(2), vtep(1)).frame(), v6, 0);
+        check(&mut switch, ("a", fits.frame()), "forward", &[(UPLINK, out)]);
+        // Cut as small as that, fragments still carry something.
+        if !v6 {
+            let pieces = above.clone().may_fragment();
+            let fragments = pieces.clone().routed(vtep(2), vtep(1)).fragments(usize::from(mtu));
+            let out: Vec<_> = fragments.iter().map(|piece| (UPLINK, tunnelled(piece.frame(), v6, 0))).collect();
+            check(&mut switch, ("a", pieces.frame()), "forward", &out);
+        }
+    }
+}
+
+#[test]
 fn a_packet_that_may_be_fragmented_is_not_complained_about() {
     let mut switch = answering(UPLINK, TxError::TooBig { path_mtu: Some(1_400) });
     let long = to_node2(false, 1_420).may_fragment();

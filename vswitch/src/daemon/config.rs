@@ -98,6 +98,8 @@ pub struct Vxlan {
     pub port: u16,
     /// Whether the inner DSCP goes into the outer header (RFC 6040 leaves that open); ECN always does.
     pub dscp_copy: bool,
+    /// Whether outer UDP datagrams bear a checksum.
+    pub outer_checksum: bool,
 }
 
 /// How a worker waits for frames.

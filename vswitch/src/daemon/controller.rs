@@ -4,6 +4,7 @@
 //! `reading`. Every method runs on the control side, under one lock (see `backend`).
 
 mod change;
+mod path_mtu;
 mod reading;
 mod reload;
 mod watch;
@@ -104,7 +105,7 @@ impl Controller {
         let host = self.devices.open_host(&self.config.host.interface, &self.node, mtu)?;
         opened.push((HOST_PORT.to_owned(), host));
         if let Some(uplink) = &self.config.uplink {
-            let halves = self.devices.open_uplink(uplink, self.config.vxlan.port, self.node.underlay_mtu)?;
+            let halves = self.devices.open_uplink(uplink, self.config.vxlan, self.node.underlay_mtu)?;
             opened.push((UPLINK_PORT.to_owned(), halves));
         }
         let ports: Vec<Port> = self.ledger.effective().ports().map(|(_, port)| port.clone()).collect();
@@ -171,11 +172,10 @@ impl Controller {
     /// Hands the halves to the workers under the slots the snapshot gives their ports, and publishes it.
     fn publish(&mut self, compiled: Compiled, opened: Vec<(String, PortHalves)>) -> Result<u64, SwitchError> {
         let old = self.switch.snapshot();
-        for (name, halves) in opened {
-            if let Some(id) = find_port(&compiled.snapshot, &name) {
-                self.switch.attach(id, halves)?;
-            }
-        }
+        let mut opened =
+            opened.into_iter().filter_map(|(name, halves)| Some((find_port(&compiled.snapshot, &name)?, halves)));
+        // A worker that takes no command is stuck, and published to all the same: the others forward.
+        let attached = opened.try_for_each(|(id, halves)| self.switch.attach(id, halves));
         // Before a frame can be counted in a slot that is new or has another port now.
         let stats: Vec<_> = self.switch.workers().map(|(stats, _)| std::sync::Arc::clone(stats)).collect();
         for (id, name) in named_ports(&compiled.snapshot) {
@@ -183,8 +183,8 @@ impl Controller {
                 self.baselines.insert(id, PortBaseline::capture(&stats, id));
             }
         }
-        let generation = self.switch.publish(compiled, mono_now())?;
-        Ok(generation)
+        let published = self.switch.publish(compiled, mono_now());
+        attached.and(published)
     }
 
     fn detach(&mut self, id: PortId) {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use podwire_control::model::{self, Mac};
 
-use super::config::{Config, Uplink, UplinkMtu};
+use super::config::{Config, Uplink, UplinkMtu, Vxlan};
 use super::netns_dirs::OutsideNetnsDirs;
 use crate::compile::{Device, HOST_PORT, NodeSpec, UPLINK_PORT};
 use crate::port::tap::{GSO_BYTES_MAX, TUNNEL_GSO_BYTES_MAX, TapPort, TapPortError, TapRoute, TapSpec};
@@ -203,9 +203,9 @@ impl Devices {
     ///
     /// # Errors
     /// [`DeviceError`] when an address can not be bound.
-    pub fn open_uplink(&mut self, uplink: &Uplink, port: u16, mtu: u16) -> Result<PortHalves, DeviceError> {
-        let addresses = uplink.addresses().collect();
-        let spec = UdpSpec { addresses, port, workers: self.workers, segmentation: true, checksum: true };
+    pub fn open_uplink(&mut self, uplink: &Uplink, vxlan: Vxlan, mtu: u16) -> Result<PortHalves, DeviceError> {
+        let (addresses, checksum) = (uplink.addresses().collect(), vxlan.outer_checksum);
+        let spec = UdpSpec { addresses, port: vxlan.port, workers: self.workers, segmentation: true, checksum };
         let open = UdpUplink::open(&spec)?;
         self.uplink = Some(open.status);
         self.table.insert(UPLINK_PORT.to_owned(), Device { mac: Mac::ZERO, mtu, caps: PortCaps::NONE });

@@ -53,10 +53,7 @@ pub fn explain(
             let hop = next_hop(snapshot, &sender, query.dst, addresses);
             match walk.resolve(&sender, hop) {
                 Ok(mac) => mac,
-                Err(verdict) => {
-                    let egress = format!("not sent: nobody answers for {hop}");
-                    return Ok(walk.ended(verdict, egress));
-                }
+                Err(unanswered) => return Ok(walk.ended(unanswered.verdict, unanswered.egress(hop))),
             }
         }
     };
@@ -102,6 +99,30 @@ fn next_hop(snapshot: &Snapshot, sender: &Sender<'_>, dst: IpAddr, addresses: &[
     if on_link { dst } else { gateway.unwrap_or(dst) }
 }
 
+/// What became of a question that the switch does not answer itself.
+struct Unanswered {
+    verdict: Verdict,
+    /// Its ways out, in words.
+    ways: String,
+}
+
+impl Unanswered {
+    /// What that means for the packet, which is not walked.
+    fn egress(&self, hop: IpAddr) -> String {
+        let ways = &self.ways;
+        match self.verdict {
+            Verdict::Flood(_) => format!(
+                "the question floods: {ways}; if the station with {hop} is there it answers, and --dst-mac with its MAC \
+                 traces the packet itself"
+            ),
+            Verdict::Forward(_) => format!(
+                "the question goes to {ways}; --dst-mac with the MAC that answers for {hop} traces the packet itself"
+            ),
+            _ => format!("not sent: nobody answers for {hop}"),
+        }
+    }
+}
+
 struct Walk<'a> {
     snapshot: &'a Snapshot,
     state: WorkerState,
@@ -134,8 +155,8 @@ impl Walk<'_> {
         Explanation { steps: self.steps, verdict: verdict.name(), egress }
     }
 
-    /// The MAC the sender would learn for an address, or the verdict its question ended in.
-    fn resolve(&mut self, sender: &Sender<'_>, hop: IpAddr) -> Result<Mac, Verdict> {
+    /// The MAC the sender would learn for an address, or what became of its question.
+    fn resolve(&mut self, sender: &Sender<'_>, hop: IpAddr) -> Result<Mac, Unanswered> {
         let question = match (hop, sender.address) {
             (IpAddr::V4(target), IpAddr::V4(own)) => Some(nd::arp_request(sender.mac, own, target).to_vec()),
             (IpAddr::V6(target), _) => nd::solicitation(sender.mac, link_local(sender.entry.mac), target),
@@ -143,7 +164,7 @@ impl Walk<'_> {
         };
         let asks = if hop.is_ipv4() { "ARP" } else { "a neighbour solicitation" };
         self.steps.push(Step { stage: "sender".into(), text: format!("resolves {hop} by {asks}") });
-        let (verdict, _, batch) = self.walk(sender.id, &question.unwrap_or_default());
+        let (verdict, ways, batch) = self.walk(sender.id, &question.unwrap_or_default());
         match (verdict, batch.items().first()) {
             (Verdict::Reply, Some(item)) => {
                 let answer = crate::wire::parse(item.frame.bytes(), &item.frame.offload);
@@ -152,9 +173,9 @@ impl Walk<'_> {
                         L3::Arp(packet) => packet.sender_mac,
                         _ => headers.src,
                     })
-                    .map_err(Verdict::Drop)
+                    .map_err(|reason| Unanswered { verdict: Verdict::Drop(reason), ways })
             }
-            _ => Err(verdict),
+            _ => Err(Unanswered { verdict, ways }),
         }
     }
 }

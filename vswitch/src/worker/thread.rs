@@ -137,6 +137,8 @@ struct Worker {
     setup: WorkerSetup,
     engine: Engine,
     cache: Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>,
+    /// Attached, but in no snapshot yet: nobody may take their frames, so epoll is not asked about them.
+    unpublished: Vec<PortId>,
     /// Ports without a file descriptor: always visited.
     unpollable: Vec<PortId>,
     ready: Vec<PortId>,
@@ -153,6 +155,7 @@ impl Worker {
         Self {
             engine: Engine::new(Arc::clone(&setup.shared.stats)),
             cache: Cache::new(Arc::clone(&setup.snapshot)),
+            unpublished: Vec::new(),
             unpollable: Vec::new(),
             ready: Vec::with_capacity(PORTS_MAX),
             hot: Vec::with_capacity(PORTS_MAX),
@@ -193,6 +196,7 @@ impl Worker {
         }
         let snapshot = Arc::clone(self.cache.load());
         self.setup.shared.seen.store(snapshot.generation, Ordering::Release);
+        self.poll_published(&snapshot);
         self.ready.extend_from_slice(&self.unpollable);
         for port in self.hot.drain(..) {
             if !self.ready.contains(&port) {
@@ -202,7 +206,7 @@ impl Worker {
         let mut frames = 0;
         while let Some(port) = self.ready.pop() {
             if snapshot.port(port).is_none() {
-                // Attached, but not published yet: its frames wait in the device.
+                // Published no more, and about to be detached.
                 continue;
             }
             let turn = self.engine.turn(&snapshot, now, port);
@@ -273,17 +277,30 @@ impl Worker {
 
     fn attach(&mut self, port: PortId, rx: Vec<Box<dyn PortRx>>, tx: Box<dyn PortTx>) {
         self.forget(port);
-        let token = u64::from(port.0);
-        // A half without a descriptor, or with one that epoll refuses, is visited every pass: slower, but not deaf.
-        let pollable = |half: &dyn PortRx| half.poll_fd().is_some_and(|fd| self.setup.epoll.add(fd, token).is_ok());
-        if !rx.iter().all(|half| pollable(half.as_ref())) {
-            self.unpollable.push(port);
-        }
         self.engine.attach(port, rx, tx);
+        self.unpublished.push(port);
+    }
+
+    /// Polls attached ports from the snapshot on that has them.
+    fn poll_published(&mut self, snapshot: &Snapshot) {
+        let (engine, epoll, unpollable) = (&self.engine, &self.setup.epoll, &mut self.unpollable);
+        self.unpublished.retain(|&port| {
+            if snapshot.port(port).is_none() {
+                return true;
+            }
+            let token = u64::from(port.0);
+            // A half without a descriptor, or with one that epoll refuses, is visited every pass: slower, but not deaf.
+            let pollable = |half: &dyn PortRx| half.poll_fd().is_some_and(|fd| epoll.add(fd, token).is_ok());
+            if !engine.receivers(port).iter().all(|half| pollable(half.as_ref())) {
+                unpollable.push(port);
+            }
+            false
+        });
     }
 
     /// Stops polling a port.
     fn forget(&mut self, port: PortId) {
+        self.unpublished.retain(|&other| other != port);
         self.unpollable.retain(|&other| other != port);
         self.hot.retain(|&other| other != port);
         for half in self.engine.receivers(port) {

@@ -9,7 +9,7 @@ use crate::outcome::{DropReason, Verdict};
 use crate::pipeline::{Delivery, deliveries, largest_packet};
 use crate::port::{Outgoing, PortTx, TxError};
 use crate::segment::{Arena, Prepared, prepare};
-use crate::snapshot::{Role, Snapshot};
+use crate::snapshot::{Role, Snapshot, path_mtu_min};
 use crate::stats::{Event, PacketCount, WorkerStats};
 
 /// The sending halves of all ports, as one worker holds them.
@@ -98,6 +98,7 @@ impl Transmitter {
         if self.deliver(snapshot, &mut item, &way, stats).is_ok() {
             stats.count(Event::Originated, 1);
         }
+        self.flush();
     }
 
     fn send_item(&mut self, snapshot: &Snapshot, item: &mut Item, stats: &WorkerStats) -> Verdict {
@@ -186,8 +187,9 @@ fn refused(snapshot: &Snapshot, way: &Delivery, error: TxError, stats: &WorkerSt
         TxError::Down => DropReason::TxDown,
         TxError::Refused => DropReason::TxRefused,
         TxError::TooBig { path_mtu } => {
-            if let (Some(mtu), Some(id)) = (path_mtu, tunnel(snapshot, way.port))
+            if let (Some(mtu), Some(encap), Some(id)) = (path_mtu, way.encap, tunnel(snapshot, way.port))
                 && let Some(vtep) = snapshot.vteps.get(id)
+                && let mtu = mtu.max(path_mtu_min(encap.remote))
                 && vtep.path_mtu.fetch_min(mtu, Ordering::Relaxed) > mtu
             {
                 stats.count(Event::PathMtuLowered, 1);

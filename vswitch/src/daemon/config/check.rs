@@ -262,7 +262,8 @@ fn vxlan(doc: &mut Document<'_>) -> Option<Vxlan> {
         None
     });
     let dscp_copy = doc.take("vxlan.dscp_copy", "true or false").unwrap_or(false);
-    Some(Vxlan { vni: vni?, port: port?, dscp_copy })
+    let outer_checksum = doc.take("vxlan.outer_checksum", "true or false").unwrap_or(true);
+    Some(Vxlan { vni: vni?, port: port?, dscp_copy, outer_checksum })
 }
 
 fn workers(doc: &mut Document<'_>) -> Option<Workers> {

@@ -40,6 +40,7 @@ pub const KEYS: &[KeySpec] = keys! {
     "vxlan.vni" false |config| config.vxlan.vni;
     "vxlan.port" false |config| config.vxlan.port;
     "vxlan.dscp_copy" false |config| config.vxlan.dscp_copy;
+    "vxlan.outer_checksum" false |config| config.vxlan.outer_checksum;
     "workers.cpus" false |config| config.workers.cpus.as_ref().map(|list| list.cpus.clone());
     "workers.poll" true |config| config.workers.poll;
     "control.socket" false |config| config.control.socket.clone();

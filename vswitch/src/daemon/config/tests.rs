@@ -55,6 +55,7 @@ fn all_but_the_node_has_defaults() {
     assert_eq!((config.host.interface.as_str(), config.vxlan.port), ("podwire0", 4789));
     assert_eq!(config.control.socket, Path::new("/run/podwire/podwired.sock"));
     assert_eq!(config.control.state_dir, Path::new("/var/lib/podwire"));
+    assert!(config.vxlan.outer_checksum);
     assert!(config.node.netns_dirs.contains(&PathBuf::from("/run/netns")), "{:?}", config.node.netns_dirs);
 }
 
@@ -113,6 +114,11 @@ fn a_wrong_value_is_refused_with_line_key_and_remedy() {
             "vxlan",
             "dscp_copy = 1",
             "vxlan.dscp_copy: invalid type: integer `1`, expected a boolean; write true or false",
+        ),
+        (
+            "vxlan",
+            "outer_checksum = \"zero\"",
+            "vxlan.outer_checksum: invalid type: string \"zero\", expected a boolean; write true or false",
         ),
         ("workers", "cpus = \"\"", "workers.cpus: \"\": \"\" is no CPU"),
         ("workers", "cpus = \"3-1\"", "the range \"3-1\" runs backwards"),

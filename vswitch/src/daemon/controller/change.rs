@@ -1,13 +1,14 @@
 //! One request carried out: its devices are opened, it is stored and published, in that order.
 //!
 //! A failure takes back what was done before it, so that a refused request changes nothing. Only where a port's device
-//! has to make room for another interface is there a moment without it.
+//! has to make room for another interface is there a moment without it. A worker that is stuck is the one failure that
+//! comes too late for that: the request stands, and its refusal says so.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
 use std::path::Path;
 
-use podwire_control::model::{Action, Applied, Changed, EventKind, Key, Mac, Object, Port, Refusal};
+use podwire_control::model::{Action, Applied, Changed, EventKind, Key, Mac, Object, Owner, Port, Refusal};
 
 use super::{Controller, find_port, finish};
 use crate::compile::Compiled;
@@ -16,7 +17,7 @@ use crate::daemon::ledger::{Changes, Plan};
 use crate::daemon::store::{Store, StoreError};
 use crate::id::PortId;
 use crate::snapshot::Snapshot;
-use crate::switch::PortHalves;
+use crate::switch::{PortHalves, SwitchError};
 use crate::wire::nd;
 
 /// What a request has done so far.
@@ -34,7 +35,9 @@ impl Controller {
     pub(super) fn carry_out(&mut self, plan: Plan, stated: &[Key]) -> Result<Applied, Vec<Refusal>> {
         let reopen = self.reopenable(&plan, stated);
         if plan.own.is_empty() && plan.effective.is_empty() && reopen.is_empty() {
-            return Ok(applied(self.switch.snapshot().generation, &plan.own, stated.len()));
+            // Stated again after a worker was stuck, it is still not in force before that worker uses it.
+            let generation = self.switch.settled().map_err(|error| self.kept(plan.owner, &error))?;
+            return Ok(applied(generation, &plan.own, stated.len()));
         }
         let mut work = Work::default();
         let done = self.open_ports(&plan, &reopen, &mut work).and_then(|()| {
@@ -155,7 +158,17 @@ impl Controller {
         }
         let closing: Vec<Closing> = gone.iter().map(|name| self.devices.close(name)).collect();
         finish(closing);
-        published.map_err(|error| vec![Refusal::new("switch", error.to_string())])
+        published.map_err(|error| self.kept(plan.owner, &error))
+    }
+
+    /// What to say of a request that stands although a worker does not take it up. It is not taken back: that worker
+    /// would not take that up either, and the others forward by it already.
+    fn kept(&self, owner: Owner, error: &SwitchError) -> Vec<Refusal> {
+        let after = match self.store.is_some() && Store::keeps(owner) {
+            true => "it is in the store, and in force after the restart",
+            false => "state it again after the restart",
+        };
+        vec![Refusal::new("switch", format!("{error}. The request was not taken back: {after}"))]
     }
 
     /// Takes back what was done for a request that failed. Nothing of it was published.

@@ -3,7 +3,6 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use ipnet::IpNet;
 use podwire_control::model::{
@@ -119,6 +118,7 @@ impl Controller {
         if let Some(uplink) = self.devices.uplink() {
             let limit = uplink.segment_limit();
             let why = match (limit, uplink.segmentation_refused()) {
+                (0, _) if !self.config.vxlan.outer_checksum => "off, since vxlan.outer_checksum is false".to_owned(),
                 (0, 0) => "the kernel does not have it".to_owned(),
                 (0, _) => "switched off: the underlay's device refused it".to_owned(),
                 (limit, _) => format!("up to {limit} packets a send"),
@@ -275,7 +275,7 @@ impl Controller {
             let entry = snapshot.vteps.entries.iter().flatten().find(|entry| entry.name == stated.name.as_str())?;
             let mut endpoints: Vec<EndpointReport> = Vec::new();
             for endpoint in entry.endpoints.into_iter().flatten() {
-                let path_mtu = snapshot.node.underlay_mtu.min(entry.path_mtu.load(Ordering::Relaxed)).into();
+                let path_mtu = snapshot.node.underlay_mtu.min(entry.path_mtu(endpoint.remote)).into();
                 let report = EndpointReport { remote: endpoint.remote, mac: endpoint.mac, path_mtu };
                 if !endpoints.contains(&report) {
                     endpoints.push(report);

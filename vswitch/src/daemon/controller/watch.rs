@@ -1,10 +1,10 @@
 //! What happens by itself: namespaces that vanish, devices that close, MACs that age, path MTUs that expire.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::Ordering;
 
 use podwire_control::model::EventKind;
 
+use super::path_mtu::PathMtus;
 use super::{Controller, find_port, finish};
 use crate::compile::{HOST_PORT, UPLINK_PORT};
 use crate::id::{MonoNs, PortId};
@@ -13,8 +13,6 @@ use crate::worker::Report;
 
 /// How often [`Controller::tick`] is to be called, in milliseconds: vanished namespaces are noticed within that.
 pub const TICK_MS: u64 = 500;
-/// A lowered path MTU is tried again after this long (RFC 1191, section 6.3: ten minutes).
-const PATH_MTU_SECONDS: u64 = 600;
 /// How often aged MACs are swept out.
 const SWEEP_SECONDS: u64 = 10;
 
@@ -22,8 +20,7 @@ const SWEEP_SECONDS: u64 = 10;
 #[derive(Debug, Default)]
 pub(super) struct Watch {
     swept: MonoNs,
-    /// Path MTUs that were lowered: name, value, when.
-    path_mtus: HashMap<String, (u16, MonoNs)>,
+    path_mtus: PathMtus,
     mac_moves: HashMap<String, u64>,
     segmentation_refused: bool,
 }
@@ -101,27 +98,9 @@ impl Controller {
 
     fn watch_path_mtus(&mut self, now: MonoNs) {
         let snapshot = self.switch.snapshot();
-        let there: HashSet<&str> = snapshot.vteps.entries.iter().flatten().map(|vtep| vtep.name.as_str()).collect();
-        self.watch.path_mtus.retain(|name, _| there.contains(name.as_str()));
-        for vtep in snapshot.vteps.entries.iter().flatten() {
-            let mtu = vtep.path_mtu.load(Ordering::Relaxed);
-            if mtu == u16::MAX {
-                self.watch.path_mtus.remove(&vtep.name);
-                continue;
-            }
-            let known = self.watch.path_mtus.get(&vtep.name).copied();
-            match known {
-                Some((before, since)) if before == mtu => {
-                    if now.since(since) > PATH_MTU_SECONDS * 1_000_000_000 {
-                        vtep.path_mtu.store(u16::MAX, Ordering::Relaxed);
-                    }
-                }
-                _ => {
-                    self.watch.path_mtus.insert(vtep.name.clone(), (mtu, now));
-                    let text = format!("the underlay carries {mtu} bytes to it; senders are told");
-                    self.events.publish(EventKind::PathMtuLowered, format!("vtep {}", vtep.name), text);
-                }
-            }
+        for (name, mtu) in self.watch.path_mtus.look(snapshot.vteps.entries.iter().flatten(), now) {
+            let text = format!("the underlay carries {mtu} bytes to it; senders are told");
+            self.events.publish(EventKind::PathMtuLowered, format!("vtep {name}"), text);
         }
     }
 

@@ -1,0 +1,146 @@
+//! Real workers over ports that are none: when they look at a port, and what becomes of one that hangs.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixDatagram;
+use std::sync::Mutex;
+
+use podwire_control::model::{Mac, Vni};
+
+use super::*;
+use crate::compile::{Device, HOST_PORT, Inputs, NodeSpec, compile, empty};
+use crate::frame::{Batch, FramePool};
+use crate::port::{Outgoing, PortCaps, RxStatus, TxError};
+use crate::stats::Event;
+
+/// A receiving half that always has something for epoll, until it is read; reading waits for the gate.
+#[derive(Debug)]
+struct Rx {
+    socket: UnixDatagram,
+    turns: Arc<AtomicU64>,
+    gate: Arc<Mutex<()>>,
+}
+
+impl PortRx for Rx {
+    fn rx(&mut self, _pool: &mut FramePool, _batch: &mut Batch, _budget: usize) -> RxStatus {
+        let _open = self.gate.lock().unwrap();
+        self.turns.fetch_add(1, Ordering::Relaxed);
+        self.socket.recv(&mut [0; 8]).unwrap();
+        RxStatus::Drained
+    }
+
+    fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.socket.as_fd())
+    }
+}
+
+#[derive(Debug)]
+struct Tx;
+
+impl PortTx for Tx {
+    fn tx(&mut self, _out: &Outgoing<'_>) -> Result<(), TxError> {
+        Ok(())
+    }
+}
+
+/// A switch with one worker, and the host port's other end.
+struct Fixture {
+    switch: Switch,
+    halves: Option<PortHalves>,
+    peer: UnixDatagram,
+    turns: Arc<AtomicU64>,
+    gate: Arc<Mutex<()>>,
+}
+
+fn node() -> NodeSpec {
+    NodeSpec {
+        name: "node1".into(),
+        pod_cidrs: vec!["10.244.1.0/24".parse().unwrap()],
+        cluster_cidrs: Vec::new(),
+        vni: Vni::try_from(1).unwrap(),
+        underlay_mtu: 1_500,
+        copy_dscp: false,
+    }
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let spec = WorkersSpec { cpus: vec![None], poll: PollMode::Interrupt, cores: 1 };
+        let switch = Switch::start(&spec, empty(&node())).unwrap();
+        let (socket, peer) = UnixDatagram::pair().unwrap();
+        let (turns, gate) = (Arc::default(), Arc::default());
+        let rx = Rx { socket, turns: Arc::clone(&turns), gate: Arc::clone(&gate) };
+        let halves = Some(PortHalves { rx: RxHalves::One(Box::new(rx)), tx: vec![Box::new(Tx)] });
+        Self { switch, halves, peer, turns, gate }
+    }
+
+    /// The next snapshot, with the host port in slot 0.
+    fn publish(&mut self) -> Result<u64, SwitchError> {
+        let device = Device { mac: Mac([2, 0, 0, 0, 0, 1]), mtu: 1_450, caps: PortCaps::NONE };
+        let devices = HashMap::from([(HOST_PORT.to_owned(), device)]);
+        let previous = self.switch.snapshot();
+        let compiled = compile(&Inputs { node: &node(), objects: &[], devices: &devices, previous: &previous });
+        self.switch.publish(compiled, MonoNs(1))
+    }
+
+    fn passes(&self) -> u64 {
+        self.switch.totals().event(Event::Passes)
+    }
+
+    fn wait_for_turns(&self, turns: u64) {
+        for _ in 0..1_000 {
+            if self.turns.load(Ordering::Relaxed) == turns {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        panic!("{} turns, and not {turns}", self.turns.load(Ordering::Relaxed));
+    }
+}
+
+#[test]
+fn a_port_that_is_not_published_yet_wakes_nobody_and_keeps_its_frames() {
+    let mut fixture = Fixture::new();
+    fixture.peer.send(b"frame").unwrap();
+    let halves = fixture.halves.take().unwrap();
+    fixture.switch.attach(PortId(0), halves).unwrap();
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(fixture.turns.load(Ordering::Relaxed), 0);
+    assert!(fixture.passes() < 10, "{} passes over a port that may not be received from", fixture.passes());
+    fixture.publish().unwrap();
+    fixture.wait_for_turns(1);
+    // Polled once only, and no more when it is gone.
+    fixture.publish().unwrap();
+    fixture.peer.send(b"frame").unwrap();
+    fixture.wait_for_turns(2);
+    fixture.switch.detach(PortId(0)).unwrap();
+    assert!(fixture.peer.send(b"frame").is_err(), "its halves are closed");
+    assert!(fixture.passes() < 30, "{}", fixture.passes());
+}
+
+#[test]
+fn patience_is_five_seconds_of_naps_of_five_milliseconds_at_most() {
+    let mut patience = Patience::new();
+    let naps: Vec<Duration> = std::iter::from_fn(|| patience.nap()).collect();
+    assert_eq!(naps.iter().sum::<Duration>(), Duration::from_secs(5));
+    assert_eq!(naps.iter().max(), Some(&Duration::from_millis(5)));
+    assert!(naps[0] <= Duration::from_micros(50), "a worker that is awake answers within microseconds");
+}
+
+#[test]
+fn a_worker_that_hangs_is_named_until_it_goes_on() {
+    let mut fixture = Fixture::new();
+    let halves = fixture.halves.take().unwrap();
+    fixture.switch.attach(PortId(0), halves).unwrap();
+    fixture.publish().unwrap();
+    let gate = Arc::clone(&fixture.gate);
+    let shut = gate.lock().unwrap();
+    fixture.peer.send(b"frame").unwrap();
+    std::thread::sleep(Duration::from_millis(50));
+    assert!(matches!(fixture.publish(), Err(SwitchError::Stuck(0))));
+    let generation = fixture.switch.snapshot().generation;
+    assert!(matches!(fixture.switch.settled(), Err(SwitchError::Stuck(0))), "it is published all the same");
+    drop(shut);
+    assert_eq!(fixture.switch.settled().unwrap(), generation);
+    fixture.switch.detach(PortId(0)).unwrap();
+}
