@@ -2,8 +2,10 @@
 
 /// Frames a batch holds: what one call of the pipeline decides.
 pub const BATCH_FRAMES: usize = 64;
+/// Largest IP packet, header included (RFC 791, 3.1).
+pub const IP_BYTES_MAX: usize = 65_535;
 /// Largest L2 frame a port may hand over: a 64 KiB IP packet behind an Ethernet header and one VLAN tag.
-pub const FRAME_BYTES_MAX: usize = 65_535 + 14 + 4;
+pub const FRAME_BYTES_MAX: usize = IP_BYTES_MAX + 14 + 4;
 /// Bytes kept free in front of a received frame, for encapsulation and for ICMP errors built in place.
 pub const FRAME_HEADROOM_BYTES: usize = 192;
 /// Bytes of one frame buffer. Not a multiple of the page, so that buffers do not share cache sets.
@@ -32,6 +34,8 @@ pub const FLOODS_PER_PORT_PER_SECOND: u64 = 20_000;
 pub const IPV6_EXTENSIONS_MAX: usize = 8;
 /// VLAN tags that are walked before a frame is dropped (802.1ad outside 802.1Q).
 pub const VLAN_TAGS_MAX: usize = 2;
+/// Flows whose segments one receiving half joins at a time.
+pub const RUNS_MAX: usize = 8;
 /// Segments or fragments one frame may be cut into.
 pub const PIECES_MAX: usize = 1_024;
 /// Workers one switch may run.
@@ -56,6 +60,7 @@ pub const ALL: &[(&str, u64, &str)] = &[
     ("ipv6_extensions_max", IPV6_EXTENSIONS_MAX as u64, "headers"),
     ("vlan_tags_max", VLAN_TAGS_MAX as u64, "tags"),
     ("pieces_max", PIECES_MAX as u64, "segments a frame"),
+    ("runs_max", RUNS_MAX as u64, "flows joined at a time"),
     ("workers_max", WORKERS_MAX as u64, "workers"),
     ("worker_commands_max", WORKER_COMMANDS_MAX as u64, "commands"),
 ];

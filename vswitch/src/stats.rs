@@ -45,6 +45,8 @@ reasons! {
         PartialFromWire = "partial_from_wire",
         /// Decapsulated frames that came longer than the tunnel's MTU, and were taken as super-frames.
         OversizeFromWire = "oversize_from_wire",
+        /// TCP segments that were joined into super-frames as they came from the uplink.
+        Coalesced = "coalesced",
         /// Offloads that switched themselves off after the device refused them.
         OffloadDisabled = "offload_disabled",
         /// Path MTUs that were lowered after the underlay refused a datagram.

@@ -14,6 +14,7 @@ use podwire_tests::probe::udp::exchange;
 use super::{OTHER_POD, POD, assert_ping};
 
 const TRANSFER_BYTES: u64 = 4_000_000;
+const BULK_BYTES: u64 = 100_000_000;
 const BRIDGE_VNI: &str = "77";
 
 fn both_families<'a>(from: &'a Pod, to: &'a Pod) -> [Path<'a>; 2] {
@@ -45,6 +46,27 @@ fn both_families_cross_an_ipv4_underlay() {
 #[test]
 fn both_families_cross_an_ipv6_underlay() {
     pods_over(true);
+}
+
+/// Every byte of a bulk transfer is compared, and the counters say that the far node got it in packets and gave its pod
+/// super-frames.
+#[test]
+fn a_bulk_transfer_is_joined_again_behind_either_kind_of_wire() {
+    for offloads in [true, false] {
+        let (here, there) = Node::pair(Wire { offloads, ..Wire::default() });
+        let pod = here.pod("pod", &NodePlan(1).pod(POD));
+        let remote = there.pod("remote", &NodePlan(2).pod(POD));
+        for path in both_families(&pod, &remote) {
+            let before = there.total("coalesced");
+            assert_transfer(path, BULK_BYTES);
+            let joined = there.total("coalesced") - before;
+            // A segment carries less than 1,450 bytes. Some are alone: at the start, and where the worker is fast.
+            assert!(joined > BULK_BYTES / 1_450 / 2, "{joined} segments joined, offloads {offloads}, {}", path.target);
+        }
+        for node in [&here, &there] {
+            node.assert_every_frame_is_counted();
+        }
+    }
 }
 
 /// A wire whose ends offload nothing: the kernel segments and checksums what the uplink sends, or the uplink does.

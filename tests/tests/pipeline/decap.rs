@@ -5,7 +5,7 @@ use podwire_tests::NodePlan;
 use podwire_tests::packet::{Packet, Sum, vxlan};
 use podwire_tests::plan::VNI;
 use podwire_tests::sim::{SimPort, UPLINK, vtep as state_vtep};
-use podwire_vswitch::frame::Outer;
+use podwire_vswitch::frame::{Checksum, Outer};
 use podwire_vswitch::port::PortCaps;
 use podwire_vswitch::port::memory::MemoryFrame;
 use podwire_vswitch::stats::Event;
@@ -164,6 +164,53 @@ fn a_packet_from_the_wire_that_no_tunnel_could_carry_is_a_super_frame() {
             let out: Vec<_> = segments.iter().map(|segment| ("a", segment.frame())).collect();
             check_events(&mut switch, (UPLINK, datagram.clone()), "forward", &out, &events);
         }
+    }
+}
+
+/// What an uplink has put together, with its tunnel header in front.
+fn joined(packet: &Packet, size: u16) -> MemoryFrame {
+    let mut frame = packet.super_frame(size);
+    let mut datagram = from_node2(&frame.bytes);
+    if let (Checksum::Partial { start, .. }, Some(gso)) = (&mut frame.offload.checksum, &mut frame.offload.gso) {
+        *start += 8;
+        gso.header_len += 8;
+    }
+    datagram.offload = frame.offload;
+    datagram
+}
+
+#[test]
+fn segments_that_the_uplink_joined_are_one_frame_or_cut_again() {
+    let size = 1_000;
+    for v6 in FAMILIES {
+        let packet = Packet::tcp(address(2, 10, v6), address(1, 10, v6), 77, 0x18, &[9; 7_500]).macs(vtep(1), vtep(2));
+        let events = [(Event::Coalesced, 8)];
+        let out = at_a(&packet).super_frame(size);
+        let mut switch = node();
+        check_events(&mut switch, (UPLINK, joined(&packet, size)), "forward", &[("a", out)], &events);
+        let (uplink, a) = (switch.counters(UPLINK), switch.counters("a"));
+        assert_eq!((uplink.rx.frames, uplink.rx.segments), (1, 8));
+        assert_eq!((a.tx.frames, a.tx.segments), (1, 8));
+
+        let mut switch = node();
+        switch.port(SimPort::pod("a", &NodePlan(1).pod(10)).caps(PortCaps::NONE));
+        let segments = at_a(&packet).segments(size.into());
+        let out: Vec<_> = segments.iter().map(|segment| ("a", segment.frame())).collect();
+        check_events(&mut switch, (UPLINK, joined(&packet, size)), "forward", &out, &events);
+        assert_eq!(switch.counters("a").tx.segments, 8);
+    }
+}
+
+/// Kernel peers' super-frames have no mark; several that were joined are cut as one is.
+#[test]
+fn joined_segments_that_no_tunnel_could_carry_are_cut_anew() {
+    for v6 in FAMILIES {
+        let packet = Packet::tcp(address(2, 10, v6), address(1, 10, v6), 77, 0x18, &[9; 14_000]).macs(vtep(1), vtep(2));
+        let out = at_a(&packet).super_frame(1_450 - if v6 { 60 } else { 40 });
+        let events = [(Event::Coalesced, 2), (Event::OversizeFromWire, 1)];
+        let mut switch = node();
+        switch.port(SimPort::pod("a", &NodePlan(1).pod(10)).mtu(1_450));
+        check_events(&mut switch, (UPLINK, joined(&packet, 7_000)), "forward", &[("a", out)], &events);
     }
 }
 

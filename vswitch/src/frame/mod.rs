@@ -124,6 +124,16 @@ impl Frame {
         self.bytes_mut().copy_from_slice(&bytes[..len]);
     }
 
+    /// Puts bytes behind the last. False, changing nothing, when there is no room for them.
+    #[inline]
+    pub fn append(&mut self, bytes: &[u8]) -> bool {
+        let end = self.end;
+        let Some(space) = self.buf.get_mut(end..end + bytes.len()) else { return false };
+        space.copy_from_slice(bytes);
+        self.end = end + bytes.len();
+        true
+    }
+
     /// Takes `len` bytes off the front. A `Partial` checksum's start moves along.
     /// Returns false, changing nothing, when the frame is shorter.
     pub fn pull(&mut self, len: usize) -> bool {

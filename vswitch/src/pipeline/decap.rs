@@ -41,11 +41,14 @@ impl<P: Probe> Pass<'_, P> {
         item.frame.pull(vxlan::HEADER_LEN);
         if P::LIVE {
             let bytes = item.frame.len() as u64;
-            self.state.stats().tunnelled(vtep.port, PacketCount { frames: 1, segments: 1, bytes });
+            let segments = item.frame.segments() as u64;
+            self.state.stats().tunnelled(vtep.port, PacketCount { frames: 1, segments, bytes });
         }
         self.probe.note(Stage::Decap, || format!("from vtep {} ({}), vni {vni}", vtep.name, outer.remote));
-        // What an uplink knows of a super-frame holds for one whose checksum was left open; that is seen below.
-        let hint = item.frame.offload.gso.take();
+        // What an uplink knows of a super-frame holds for one whose checksum was left open; that is seen below. One that
+        // it has put together itself says so.
+        let joined = item.frame.offload.checksum != Checksum::Unknown;
+        let hint = if joined { None } else { item.frame.offload.gso.take() };
         if let Some(reason) = parse(item) {
             return Decision::drop(reason);
         }
@@ -55,7 +58,11 @@ impl<P: Probe> Pass<'_, P> {
         if !combine_ecn(item, outer) {
             return Decision::drop(DropReason::EcnIllegal);
         }
-        self.judge_checksum(item, vtep, outer, hint);
+        if joined {
+            self.judge_joined(item, vtep, outer);
+        } else {
+            self.judge_checksum(item, vtep, outer, hint);
+        }
 
         let origin = |bridge| Origin { port: vtep.port, role: Role::Tunnel(id), bridge };
         if let Some(&bridge) = table.bridge_by_vni.get(&vni) {
@@ -98,6 +105,21 @@ impl<P: Probe> Pass<'_, P> {
         if gso.is_some() {
             self.count(Event::OversizeFromWire);
             item.frame.offload.gso = gso;
+        }
+    }
+
+    /// A super-frame of segments that the uplink has verified and joined. Segments longer than the tunnel's MTU are a
+    /// kernel peer's super-frames, as below, and several of those joined are cut anew as one is.
+    fn judge_joined(&mut self, item: &mut Item, vtep: &VtepEntry, outer: Outer) {
+        if P::LIVE {
+            self.state.stats().count(Event::Coalesced, item.frame.segments() as u64);
+        }
+        let mtu = vtep.mtu(&self.snapshot.node, outer.remote);
+        if largest_packet(item) > usize::from(mtu)
+            && let Some(gso) = tcp_super_frame(item, mtu)
+        {
+            self.count(Event::OversizeFromWire);
+            item.frame.offload.gso = Some(gso);
         }
     }
 

@@ -3,6 +3,7 @@
 //! A port is two halves, because the receiving half belongs to one worker while every worker may send.
 //! Devices decide nothing about frames.
 
+mod coalesce;
 pub mod fault;
 pub mod memory;
 pub mod pcap;
@@ -10,6 +11,8 @@ pub mod tap;
 pub mod udp;
 
 use std::os::fd::BorrowedFd;
+
+pub use coalesce::Coalescer;
 
 use crate::frame::{Batch, Encap, Frame, FramePool};
 
@@ -44,11 +47,20 @@ pub enum RxStatus {
     Closed,
 }
 
+/// Frames asked of a device at a time, unless it says otherwise.
+pub const RX_STEP_FRAMES: usize = 4;
+
 /// The receiving half of a port, owned by one worker.
 pub trait PortRx: Send + std::fmt::Debug {
     /// Moves received frames into the batch, at most `budget` and at most what fits, and sets each frame's
     /// bytes and offload (the caller sets `ingress`). Never blocks.
     fn rx(&mut self, pool: &mut FramePool, batch: &mut Batch, budget: usize) -> RxStatus;
+
+    /// Frames to ask for at a time before looking at how many bytes they were. Few, since each may be a super-frame; more
+    /// where the half itself bounds the bytes of a burst.
+    fn step_frames(&self) -> usize {
+        RX_STEP_FRAMES
+    }
 
     /// What epoll waits on; none for ports that are always polled.
     fn poll_fd(&self) -> Option<BorrowedFd<'_>>;

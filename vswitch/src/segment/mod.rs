@@ -1,5 +1,5 @@
 //! Makes a frame fit the port it leaves through: completes checksums, cuts super-frames into segments and
-//! long IPv4 packets into fragments.
+//! long IPv4 packets into fragments. And the other way round: joins segments that were received one by one.
 //!
 //! Pure code over bytes: no I/O, no allocation after [`Arena::new`], no panic on any input. Only headers are
 //! written anew; payload stays where it is, as spans of the frame. Segmentation follows the kernel's
@@ -9,6 +9,7 @@
 
 mod arena;
 mod checksum;
+mod coalesce;
 mod fragment;
 mod gso;
 #[cfg(test)]
@@ -16,6 +17,7 @@ mod tests;
 
 pub use arena::Arena;
 pub use checksum::{complete, verify_l4};
+pub use coalesce::{Join, Run, Segment};
 
 use crate::frame::{Checksum, Frame, Gso, GsoKind};
 use crate::outcome::DropReason;

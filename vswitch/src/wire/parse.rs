@@ -6,11 +6,8 @@
 
 use super::{Fragment, Headers, L3, L4, arp, ethernet, icmp, ipv4, ipv6, tcp, udp, vlan};
 use crate::frame::{Checksum, Gso, GsoKind, Offload};
-use crate::limits::VLAN_TAGS_MAX;
+use crate::limits::{IP_BYTES_MAX, VLAN_TAGS_MAX};
 use crate::outcome::DropReason;
-
-/// Largest payload of an IP packet, in bytes (RFC 791, 3.1).
-const IP_BYTES_MAX: usize = 65_535;
 
 /// How far the length fields in an L4 header can be believed.
 #[derive(Clone, Copy, PartialEq, Eq)]

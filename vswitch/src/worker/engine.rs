@@ -17,9 +17,6 @@ use crate::stats::{PacketCount, WorkerStats};
 /// Frame bytes one turn of one port may bring in: a few super-frames, so that they are sent while in cache.
 const TURN_BYTES: usize = 256 * 1024;
 
-/// Frames asked of a device at a time, between looks at how many bytes they were.
-const RX_STEP_FRAMES: usize = 4;
-
 /// What one turn of a port brought.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Turn {
@@ -109,7 +106,7 @@ impl Engine {
         let mut status = RxStatus::More;
         while status == RxStatus::More && bytes < TURN_BYTES && self.batch.room() > 0 {
             let before = self.batch.len();
-            status = receiver.rx(&mut self.pool, &mut self.batch, RX_STEP_FRAMES);
+            status = receiver.rx(&mut self.pool, &mut self.batch, receiver.step_frames());
             let (mut segments, mut received) = (0, 0);
             for item in &mut self.batch.items_mut()[before..] {
                 item.frame.ingress = port;

@@ -232,7 +232,7 @@ fn a_super_frame_crosses_from_pod_to_pod_in_one_piece() {
     gso.header_len = 42;
     pods.ports[1].tx(0).tx(&Outgoing { frame: &frame, pieces: None, encap: None }).unwrap();
     let mut buffers = ReceiveBuffers::new();
-    assert_eq!(receiver.recv_many(&mut buffers), Ok(1));
+    assert_eq!(receiver.recv_many(&mut buffers, 9), Ok(1));
     let (datagram, bytes) = buffers.datagram(0);
     assert_eq!((datagram.segment, bytes), (1_000, &payload[..]));
 }
@@ -254,7 +254,7 @@ fn packets_that_were_cut_are_written_one_by_one() {
     let pieces = Some(Pieces { headers: &headers, list: &list });
     pods.ports[1].tx(0).tx(&Outgoing { frame: &frame, pieces, encap: None }).unwrap();
     let mut buffers = ReceiveBuffers::new();
-    assert_eq!(receiver.recv_many(&mut buffers), Ok(2));
+    assert_eq!(receiver.recv_many(&mut buffers, 9), Ok(2));
     assert_eq!((buffers.datagram(0).1, buffers.datagram(1).1), (&b"abc"[..], &b"def"[..]));
 }
 

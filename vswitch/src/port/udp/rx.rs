@@ -1,4 +1,5 @@
-//! The receiving half: datagrams, merged or not, become one frame each, in order.
+//! The receiving half: datagrams, merged by the kernel or not, become frames in order; TCP segments that continue one
+//! another become one ([`Coalescer`]).
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -8,9 +9,15 @@ use nix::errno::Errno;
 
 use super::UdpStatus;
 use crate::frame::{Batch, FramePool, Gso, GsoKind, Outer};
-use crate::port::{PortRx, RxStatus};
+use crate::limits::BATCH_FRAMES;
+use crate::port::{Coalescer, PortRx, RxStatus};
 use crate::sys::udp::{DATAGRAM_BUFFERS, ReceiveBuffers, UdpSocket};
 use crate::wire::{ethernet, ipv4, ipv6, vxlan};
+
+/// Buffers a burst fills when they are long: a few, so that what one call brings stays in cache until it is sent.
+const MERGED_BUFFERS: usize = 4;
+/// Bytes a buffer has on average when the kernel merges datagrams.
+const MERGED_BYTES: usize = 8_192;
 
 /// Receives from one socket. A burst that does not fit the batch waits here for the next call.
 #[derive(Debug)]
@@ -19,12 +26,22 @@ pub struct UdpRx {
     buffers: ReceiveBuffers,
     /// The buffer to continue with, and the byte in it.
     next: (usize, usize),
+    coalescer: Coalescer,
+    /// Buffers to fill in the next burst.
+    wanted: usize,
     status: Arc<UdpStatus>,
 }
 
 impl UdpRx {
     pub(super) fn new(socket: UdpSocket, status: Arc<UdpStatus>) -> Self {
-        Self { socket, buffers: ReceiveBuffers::new(), next: (0, 0), status }
+        Self {
+            socket,
+            buffers: ReceiveBuffers::new(),
+            next: (0, 0),
+            coalescer: Coalescer::default(),
+            wanted: MERGED_BUFFERS,
+            status,
+        }
     }
 
     /// Whether received datagrams wait for room in a batch.
@@ -32,38 +49,56 @@ impl UdpRx {
         self.next.0 < self.buffers.len()
     }
 
-    /// Moves pending datagrams into the batch, at most `budget`; gives how many. Stops early when the batch is full or
+    /// Moves pending datagrams into the batch, until that has `frames_max` frames. Stops early when the batch is full or
     /// the pool empty.
-    fn deliver(&mut self, pool: &mut FramePool, batch: &mut Batch, budget: usize) -> usize {
-        let mut delivered = 0;
-        while self.next.0 < self.buffers.len() && delivered < budget && batch.room() > 0 {
+    fn deliver(&mut self, pool: &mut FramePool, batch: &mut Batch, frames_max: usize) {
+        while self.next.0 < self.buffers.len() && batch.len() < frames_max {
             let (at, start) = self.next;
             let (datagram, bytes) = self.buffers.datagram(at);
-            let Some(mut frame) = pool.take() else { break };
+            let outer = Outer { remote: datagram.remote, tos: datagram.tos };
             let whole = start == 0 && datagram.segment < bytes.len() && is_one_frame(bytes);
             let end = if whole { bytes.len() } else { bytes.len().min(start + datagram.segment) };
-            frame.fill(&bytes[start..end]);
             if whole {
+                let Some(mut frame) = pool.take() else { break };
+                frame.fill(bytes);
+                frame.outer = Some(outer);
                 let size = u16::try_from(datagram.segment).unwrap_or(u16::MAX);
                 frame.offload.gso = Some(Gso { kind: GsoKind::Udp, size, header_len: 0 });
+                batch.push(frame);
+            } else if !self.coalescer.add(pool, batch, &bytes[start..end], outer) {
+                break;
             }
-            frame.outer = Some(Outer { remote: datagram.remote, tos: datagram.tos });
-            batch.push(frame);
-            delivered += 1;
             self.next = if end == bytes.len() { (at + 1, 0) } else { (at, end) };
         }
-        delivered
+    }
+
+    /// Hands over what is pending, or else one burst.
+    fn receive(&mut self, pool: &mut FramePool, batch: &mut Batch, frames_max: usize) -> RxStatus {
+        let mut last = false;
+        if !self.has_pending() {
+            last = match self.fetch() {
+                Ok(last) => last,
+                Err(status) => return status,
+            };
+        }
+        self.deliver(pool, batch, frames_max);
+        if last && !self.has_pending() { RxStatus::Drained } else { RxStatus::More }
     }
 
     /// Fetches the next burst: says whether it was the socket's last, or the status to end with.
     fn fetch(&mut self) -> Result<bool, RxStatus> {
         let before = self.buffers.truncated();
-        let received = self.socket.recv_many(&mut self.buffers);
+        let wanted = self.wanted;
+        let received = self.socket.recv_many(&mut self.buffers, wanted);
         self.next = (0, 0);
         self.status.truncated.fetch_add(self.buffers.truncated() - before, Ordering::Relaxed);
         match received {
             // Fewer than asked for: the socket was empty, which saves asking again. epoll is level-triggered.
-            Ok(count) => Ok(count < DATAGRAM_BUFFERS),
+            Ok(count) => {
+                self.wanted =
+                    if self.buffers.bytes() > count * MERGED_BYTES { MERGED_BUFFERS } else { DATAGRAM_BUFFERS };
+                Ok(count < wanted)
+            }
             Err(Errno::EAGAIN) => Err(RxStatus::Drained),
             Err(Errno::EBADF | Errno::ENOTSOCK) => Err(RxStatus::Closed),
             Err(_) => {
@@ -93,23 +128,18 @@ fn is_one_frame(bytes: &[u8]) -> bool {
 
 impl PortRx for UdpRx {
     fn rx(&mut self, pool: &mut FramePool, batch: &mut Batch, budget: usize) -> RxStatus {
-        let mut left = budget.min(batch.room());
-        while left > 0 {
-            let mut last_burst = false;
-            if !self.has_pending() {
-                last_burst = match self.fetch() {
-                    Ok(last) => last,
-                    Err(status) => return status,
-                };
-            }
-            left -= self.deliver(pool, batch, left);
-            match (self.has_pending(), last_burst) {
-                (true, _) => return RxStatus::More,
-                (false, true) => return RxStatus::Drained,
-                (false, false) => {}
-            }
+        let frames_max = batch.len() + budget.min(batch.room());
+        if frames_max == batch.len() {
+            return RxStatus::More;
         }
-        RxStatus::More
+        let status = self.receive(pool, batch, frames_max);
+        self.coalescer.finish(batch);
+        status
+    }
+
+    /// A burst is bounded in bytes by [`Self::fetch`], and all of it together is what segments are joined in.
+    fn step_frames(&self) -> usize {
+        BATCH_FRAMES
     }
 
     fn poll_fd(&self) -> Option<BorrowedFd<'_>> {

@@ -4,6 +4,7 @@
 //! so nothing here uses the code under test or `wire::checksum`.
 
 mod cases;
+mod coalesce;
 mod roundtrip;
 
 use std::net::{Ipv4Addr, Ipv6Addr};

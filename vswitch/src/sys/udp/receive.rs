@@ -11,9 +11,11 @@ use nix::errno::Errno;
 use super::{UdpSocket, socklen_of};
 
 /// Buffers of one receiving socket: datagrams (merged ones count once) one call takes at most.
-pub const DATAGRAM_BUFFERS: usize = 16;
+pub const DATAGRAM_BUFFERS: usize = 64;
 /// Bytes of each buffer: the longest UDP payload, merged or not, fits.
 const BUFFER_BYTES: usize = 65_536;
+/// From one buffer to the next. Not a power of two, so that short datagrams in many buffers do not share cache sets.
+const STRIDE_BYTES: usize = BUFFER_BYTES + 27 * 64;
 /// Bytes for the control messages of one receive: segment size and TOS, each with its header, and room to spare.
 const CONTROL_BYTES: usize = 128;
 
@@ -54,7 +56,7 @@ impl ReceiveBuffers {
     #[must_use]
     pub fn new() -> Self {
         Self {
-            bytes: vec![0; DATAGRAM_BUFFERS * BUFFER_BYTES].into_boxed_slice(),
+            bytes: vec![0; DATAGRAM_BUFFERS * STRIDE_BYTES].into_boxed_slice(),
             control: Box::new([Control([0; CONTROL_BYTES]); DATAGRAM_BUFFERS]),
             datagrams: ArrayVec::new(),
             truncated: 0,
@@ -77,7 +79,13 @@ impl ReceiveBuffers {
     #[must_use]
     pub fn datagram(&self, at: usize) -> (Datagram, &[u8]) {
         let (buffer, datagram) = self.datagrams[at];
-        (datagram, &self.bytes[buffer * BUFFER_BYTES..][..datagram.len])
+        (datagram, &self.bytes[buffer * STRIDE_BYTES..][..datagram.len])
+    }
+
+    /// Bytes of the last burst.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.datagrams.iter().map(|(_, datagram)| datagram.len).sum()
     }
 
     /// Datagrams thrown away since the start, because they were cut or came without a sender.
@@ -94,19 +102,19 @@ impl Default for ReceiveBuffers {
 }
 
 impl UdpSocket {
-    /// Receives a burst into the buffers, in order; gives how many came, those thrown away
+    /// Receives a burst into the buffers, in order, at most `wanted` of them; gives how many came, those thrown away
     /// included. Allocates nothing, never blocks.
     ///
     /// # Errors
     /// The kernel's; `EAGAIN` when there is nothing.
-    pub fn recv_many(&self, buffers: &mut ReceiveBuffers) -> Result<usize, Errno> {
+    pub fn recv_many(&self, buffers: &mut ReceiveBuffers, wanted: usize) -> Result<usize, Errno> {
         buffers.datagrams.clear();
         let mut names = [const { MaybeUninit::<libc::sockaddr_storage>::zeroed() }; DATAGRAM_BUFFERS];
         let mut spans = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: BUFFER_BYTES }; DATAGRAM_BUFFERS];
         // SAFETY: all-zero is a valid mmsghdr.
         let mut messages: [libc::mmsghdr; DATAGRAM_BUFFERS] = unsafe { std::mem::zeroed() };
-        let mut slots = buffers.bytes.chunks_exact_mut(BUFFER_BYTES).zip(buffers.control.iter_mut());
-        for ((message, name), span) in messages.iter_mut().zip(&mut names).zip(&mut spans) {
+        let mut slots = buffers.bytes.chunks_exact_mut(STRIDE_BYTES).zip(buffers.control.iter_mut());
+        for ((message, name), span) in messages.iter_mut().zip(&mut names).zip(&mut spans).take(wanted) {
             let Some((bytes, control)) = slots.next() else { break };
             span.iov_base = bytes.as_mut_ptr().cast();
             let header = &mut message.msg_hdr;
@@ -117,7 +125,7 @@ impl UdpSocket {
             header.msg_control = control.0.as_mut_ptr().cast();
             header.msg_controllen = CONTROL_BYTES as _;
         }
-        let count = libc::c_uint::try_from(DATAGRAM_BUFFERS).unwrap_or(1);
+        let count = libc::c_uint::try_from(wanted.min(DATAGRAM_BUFFERS)).unwrap_or(1);
         let no_timeout = std::ptr::null_mut();
         // SAFETY: every message points to a name, a span and a control buffer of its own, all alive until the call
         // returns, with their true lengths.

@@ -1,0 +1,176 @@
+//! Puts received tunnel datagrams into a batch, and those that continue one another into one frame.
+//!
+//! For uplinks that get packets one by one. Several flows may be open at once; a frame has the place in the batch of its
+//! first segment, and whatever else of its flow follows ends it, so that no flow is reordered. Nothing is held back: a
+//! frame is in the batch from the first. What may be joined is `segment`'s affair.
+
+use arrayvec::ArrayVec;
+
+use crate::frame::{Batch, Frame, FramePool, Outer};
+use crate::limits::RUNS_MAX;
+use crate::segment::{Join, Run, Segment};
+use crate::wire::vxlan;
+
+/// One flow's run, in the frame at a place of the batch.
+#[derive(Debug)]
+struct Open {
+    at: usize,
+    run: Run,
+}
+
+/// The runs of one receiving half, oldest first. [`Coalescer::finish`] ends them all before the batch is decided.
+#[derive(Debug, Default)]
+pub struct Coalescer {
+    open: ArrayVec<Open, RUNS_MAX>,
+}
+
+impl Coalescer {
+    /// Adds a datagram (from its VXLAN header on) to a frame of the batch, or to the batch as a frame of its own. False,
+    /// and nothing done, when there is no room or no buffer for another frame.
+    pub fn add(&mut self, pool: &mut FramePool, batch: &mut Batch, bytes: &[u8], outer: Outer) -> bool {
+        let segment = bytes.get(vxlan::HEADER_LEN..).and_then(Segment::read);
+        if let Some(segment) = &segment
+            && self.join(batch, bytes, segment, outer)
+        {
+            return true;
+        }
+        if batch.room() == 0 {
+            return false;
+        }
+        let Some(mut frame) = pool.take() else { return false };
+        frame.fill(bytes);
+        frame.outer = Some(outer);
+        batch.push(frame);
+        if let Some(run) = segment.as_ref().and_then(Run::begin) {
+            if self.open.is_full() {
+                close(batch, &self.open.remove(0));
+            }
+            self.open.push(Open { at: batch.len() - 1, run });
+        }
+        true
+    }
+
+    /// Joins a segment to its flow's run, or ends that.
+    fn join(&mut self, batch: &mut Batch, bytes: &[u8], segment: &Segment<'_>, outer: Outer) -> bool {
+        for place in 0..self.open.len() {
+            let open = &mut self.open[place];
+            let frame = &mut batch.items_mut()[open.at].frame;
+            let (tunnel, first) = frame.bytes().split_at(vxlan::HEADER_LEN);
+            if !segment.is_flow_of(first) {
+                continue;
+            }
+            let same_tunnel = frame.outer == Some(outer) && bytes.starts_with(tunnel);
+            let joined = if same_tunnel { open.run.join(first, segment) } else { Join::Refused };
+            if joined != Join::Refused {
+                frame.append(segment.payload());
+            }
+            if joined != Join::Joined {
+                close(batch, &self.open.remove(place));
+            }
+            return joined != Join::Refused;
+        }
+        false
+    }
+
+    /// Ends all runs. To be called when a batch is handed over.
+    pub fn finish(&mut self, batch: &mut Batch) {
+        for open in self.open.drain(..) {
+            close(batch, &open);
+        }
+    }
+}
+
+fn close(batch: &mut Batch, open: &Open) {
+    let frame: &mut Frame = &mut batch.items_mut()[open.at].frame;
+    if let Some(offload) = open.run.finish(&mut frame.bytes_mut()[vxlan::HEADER_LEN..]) {
+        // Said of the inner frame; the tunnel's header is in front of it.
+        frame.pull(vxlan::HEADER_LEN);
+        frame.offload = offload;
+        frame.push(vxlan::HEADER_LEN);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use etherparse::PacketBuilder;
+
+    use super::*;
+    use crate::limits::BATCH_FRAMES;
+
+    const SIZE: u32 = 100;
+
+    /// The `number`th segment of a flow's bytes, in a tunnel with this VNI.
+    fn datagram(flow: u16, number: u32, vni: u8) -> Vec<u8> {
+        let mut bytes = vec![8, 0, 0, 0, 0, 0, vni, 0];
+        let builder = PacketBuilder::ethernet2([2; 6], [4; 6]).ipv4([10, 1, 0, 1], [10, 2, 0, 1], 60);
+        let payload = [u8::try_from(number).unwrap(); SIZE as usize];
+        builder.tcp(flow, 80, number * SIZE, 500).ack(1).write(&mut bytes, &payload).unwrap();
+        bytes
+    }
+
+    fn outer(last: u8, tos: u8) -> Outer {
+        Outer { remote: [192, 0, 2, last].into(), tos }
+    }
+
+    /// What is in the batch: each frame's flow and segments.
+    fn coalesced(datagrams: impl IntoIterator<Item = (Vec<u8>, Outer)>) -> Vec<(u16, usize)> {
+        let (mut pool, mut batch, mut coalescer) = (FramePool::new(BATCH_FRAMES), Batch::new(), Coalescer::default());
+        for (bytes, outer) in datagrams {
+            assert!(coalescer.add(&mut pool, &mut batch, &bytes, outer));
+        }
+        coalescer.finish(&mut batch);
+        let port = |frame: &Frame| u16::from_be_bytes([frame.bytes()[8 + 34], frame.bytes()[8 + 35]]);
+        batch.items().iter().map(|item| (port(&item.frame), item.frame.segments())).collect()
+    }
+
+    #[test]
+    fn flows_that_are_interleaved_join_each_with_itself() {
+        let datagrams = (0..30).map(|at| (datagram(1 + at % 3, u32::from(at / 3), 1), outer(1, 0)));
+        assert_eq!(coalesced(datagrams), [(1, 10), (2, 10), (3, 10)]);
+    }
+
+    #[test]
+    fn more_flows_than_may_be_open_end_the_oldest() {
+        let flows = u16::try_from(RUNS_MAX).unwrap() + 1;
+        let round = |number| (1..=flows).map(move |flow| (datagram(flow, number, 1), outer(1, 0)));
+        assert!(coalesced(round(0).chain(round(1))).iter().all(|&(_, segments)| segments == 1));
+        let fitting = |number| round(number).skip(1);
+        assert!(coalesced(fitting(0).chain(fitting(1))).iter().all(|&(_, segments)| segments == 2));
+    }
+
+    #[test]
+    fn only_what_came_the_same_way_joins() {
+        for (vni, second, segments) in
+            [(1, outer(1, 0), 2), (2, outer(1, 0), 1), (1, outer(2, 0), 1), (1, outer(1, 3), 1)]
+        {
+            let frames = coalesced([(datagram(1, 0, 1), outer(1, 0)), (datagram(1, 1, vni), second)]);
+            assert_eq!(frames[0], (1, segments), "{vni} {second:?}");
+        }
+    }
+
+    #[test]
+    fn the_offload_is_that_of_the_frame_with_its_tunnel_header() {
+        let (mut pool, mut batch, mut coalescer) = (FramePool::new(2), Batch::new(), Coalescer::default());
+        for number in 0..3 {
+            assert!(coalescer.add(&mut pool, &mut batch, &datagram(7, number, 1), outer(1, 0)));
+        }
+        coalescer.finish(&mut batch);
+        let frame = &mut batch.items_mut()[0].frame;
+        assert!(frame.pull(vxlan::HEADER_LEN));
+        let headers = crate::wire::parse(frame.bytes(), &frame.offload).unwrap();
+        let gso = frame.offload.gso.unwrap();
+        assert_eq!((usize::from(gso.header_len), u32::from(gso.size)), (headers.header_len(), SIZE));
+        assert_eq!(frame.bytes().len(), headers.header_len() + 3 * SIZE as usize);
+    }
+
+    #[test]
+    fn what_finds_no_room_stays_with_the_caller_and_what_joins_needs_none() {
+        let (mut pool, mut batch, mut coalescer) = (FramePool::new(1), Batch::new(), Coalescer::default());
+        assert!(coalescer.add(&mut pool, &mut batch, &datagram(1, 0, 1), outer(1, 0)));
+        assert!(!coalescer.add(&mut pool, &mut batch, &datagram(2, 0, 1), outer(1, 0)));
+        assert!(coalescer.add(&mut pool, &mut batch, &datagram(1, 1, 1), outer(1, 0)));
+        assert!(!coalescer.add(&mut pool, &mut batch, &[], outer(1, 0)));
+        coalescer.finish(&mut batch);
+        assert_eq!((batch.len(), batch.items()[0].frame.segments()), (1, 2));
+    }
+}
