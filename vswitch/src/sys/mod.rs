@@ -12,3 +12,4 @@ pub mod netlink;
 pub mod netns;
 pub mod tap;
 pub mod udp;
+pub mod xsk;
