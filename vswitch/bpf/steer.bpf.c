@@ -1,10 +1,14 @@
 /* The steering program of the AF_XDP uplink.
  *
  * It takes what is ours off the NIC and leaves everything else to the kernel: only whole, unfragmented UDP datagrams to
- * the VXLAN port at our own VTEP address go to the AF_XDP socket of the queue they came in on. Everything else, and
- * everything when the queue has no socket, passes: other traffic, other addresses, tagged frames, IPv4 options, IPv6
- * extension headers, fragments, lengths that do not fit together, frames longer than the sockets take. What passes
- * reaches the UDP socket that stays bound beside, so nothing is lost by being careful here.
+ * the VXLAN port at our own VTEP address, with one IP packet inside, go to the AF_XDP socket of the queue they came in
+ * on. Everything else, and everything when the queue has no socket, passes: other traffic, other addresses, tagged
+ * frames, IPv4 options, IPv6 extension headers, fragments, lengths that do not fit together, frames longer than the
+ * sockets take. What passes reaches the UDP socket that stays bound beside, so nothing is lost by being careful here.
+ *
+ * The inner packet must fill the datagram: where the stack hands over many datagrams merged into one frame (on a veth,
+ * or after GRO, in generic mode), only the kernel knows where to cut, and tells it to the UDP socket. A frame whose
+ * sender put bytes behind the inner packet looks the same, so guessing would let pods forge datagrams.
  *
  * Needs no kernel or libbpf headers: the few layouts it reads are written out below, with where they come from.
  * `make bpf` compiles it into steer.bpf.o, which is committed; vswitch/src/sys/bpf.rs loads it.
@@ -58,6 +62,8 @@ const volatile struct config podwire_config SEC(".rodata") = {};
 #define UDP_LEN 8
 #define VXLAN_LEN 8
 #define PROTOCOL_UDP 17
+#define TYPE_IPV4 0x0800
+#define TYPE_IPV6 0x86dd
 
 #define be16(value) __builtin_bswap16(value)
 
@@ -98,11 +104,32 @@ struct udp {
 	u16 checksum;
 };
 
-/* Whether the datagram is for our port and as long as its IP packet says, with room for a VXLAN header. */
-static __attribute__((always_inline)) int is_tunnel(const struct udp *udp, u32 payload_len)
+/* What lies behind the outer UDP header, as far as it is looked at. */
+struct inner {
+	u8 vxlan[VXLAN_LEN];
+	struct ethernet eth;
+	/* The first bytes of either IP header: version 4 has its total length at 2, version 6 its payload's at 4. */
+	u8 version;
+	u8 skipped;
+	u16 v4_total_len;
+	u16 v6_payload_len;
+};
+
+/* Whether the datagram is for our port, as long as its IP packet says, and filled by one inner IP packet. */
+static __attribute__((always_inline)) int is_tunnel(const struct udp *udp, const u8 *end, u32 payload_len)
 {
-	return udp->destination == podwire_config.port && be16(udp->len) == payload_len &&
-	       payload_len >= UDP_LEN + VXLAN_LEN;
+	const struct inner *inner = (const void *)(udp + 1);
+	u32 headers_len = UDP_LEN + VXLAN_LEN + ETH_LEN;
+
+	if (udp->destination != podwire_config.port || be16(udp->len) != payload_len)
+		return 0;
+	if ((const u8 *)(inner + 1) > end)
+		return 0;
+	if (inner->eth.type == be16(TYPE_IPV4))
+		return headers_len + be16(inner->v4_total_len) == payload_len;
+	if (inner->eth.type == be16(TYPE_IPV6))
+		return headers_len + IPV6_LEN + be16(inner->v6_payload_len) == payload_len;
+	return 0;
 }
 
 static __attribute__((always_inline)) int is_ours_v4(const u8 *at, const u8 *end, u64 packet_len)
@@ -119,7 +146,7 @@ static __attribute__((always_inline)) int is_ours_v4(const u8 *at, const u8 *end
 	total_len = be16(ip->total_len);
 	if (ip->destination != podwire_config.v4 || total_len > packet_len || total_len < IPV4_LEN)
 		return 0;
-	return is_tunnel(udp, total_len - IPV4_LEN);
+	return is_tunnel(udp, end, total_len - IPV4_LEN);
 }
 
 static __attribute__((always_inline)) int is_ours_v6(const u8 *at, const u8 *end, u64 packet_len)
@@ -140,7 +167,7 @@ static __attribute__((always_inline)) int is_ours_v6(const u8 *at, const u8 *end
 	payload_len = be16(ip->payload_len);
 	if (IPV6_LEN + payload_len > packet_len)
 		return 0;
-	return is_tunnel(udp, payload_len);
+	return is_tunnel(udp, end, payload_len);
 }
 
 SEC("xdp.frags")
@@ -154,9 +181,9 @@ int podwire_steer(struct xdp_md *ctx)
 
 	if (data + ETH_LEN > end || frame_len < ETH_LEN || frame_len > podwire_config.frame_max)
 		return XDP_PASS;
-	if (eth->type == be16(0x0800))
+	if (eth->type == be16(TYPE_IPV4))
 		ours = is_ours_v4(data + ETH_LEN, end, frame_len - ETH_LEN);
-	else if (eth->type == be16(0x86dd))
+	else if (eth->type == be16(TYPE_IPV6))
 		ours = is_ours_v6(data + ETH_LEN, end, frame_len - ETH_LEN);
 	if (!ours)
 		return XDP_PASS;

@@ -43,10 +43,19 @@ impl Steering {
     }
 }
 
-/// A datagram with room for a VXLAN header and `payload` bytes behind it.
+/// A VXLAN datagram with an inner IPv4 packet of a header and `payload` bytes.
 fn udp(port: u16, payload: usize) -> Vec<u8> {
-    let len = u16::try_from(16 + payload).unwrap();
-    [&50_000_u16.to_be_bytes()[..], &port.to_be_bytes(), &len.to_be_bytes(), &[0; 2], &vec![7; 8 + payload]].concat()
+    datagram(
+        port,
+        &v4(&[&[0x45, 0][..], &u16::try_from(20 + payload).unwrap().to_be_bytes(), &vec![7; 16 + payload]].concat()),
+    )
+}
+
+/// A UDP datagram with a VXLAN header and an inner frame.
+fn datagram(port: u16, inner: &[u8]) -> Vec<u8> {
+    let len = u16::try_from(16 + inner.len()).unwrap();
+    let vxlan = [8, 0, 0, 0, 0, 0, 42, 0];
+    [&50_000_u16.to_be_bytes()[..], &port.to_be_bytes(), &len.to_be_bytes(), &[0; 2], &vxlan, inner].concat()
 }
 
 fn ethernet(kind: u16, packet: &[u8]) -> Vec<u8> {
@@ -108,13 +117,15 @@ fn tunnel_traffic_to_our_addresses_is_redirected() {
     let mut steering = Steering::load(&spec()).unwrap();
     let socket = af_xdp();
     steering.set_socket(0, socket.as_fd()).unwrap();
+    let inner6 = v6(&v6_packet("fd00:244:1::2", 6, &[5; 33]));
     let frames = [
         ("IPv4", v4(&v4_packet(OURS_V4, 0, &[], &udp(PORT, 100)))),
         ("IPv4 with DF", v4(&v4_packet(OURS_V4, 0x4000, &[], &udp(PORT, 100)))),
         ("IPv6", v6(&v6_packet(OURS_V6, 17, &udp(PORT, 100)))),
-        ("the shortest VXLAN datagram", v4(&v4_packet(OURS_V4, 0, &[], &udp(PORT, 0)))),
+        ("an inner IPv6 packet", v4(&v4_packet(OURS_V4, 0, &[], &datagram(PORT, &inner6)))),
+        ("the shortest inner packet", v4(&v4_packet(OURS_V4, 0, &[], &udp(PORT, 0)))),
         ("padding of Ethernet behind", [v4(&v4_packet(OURS_V4, 0, &[], &udp(PORT, 0))), vec![0; 6]].concat()),
-        ("the longest the sockets take", v4(&v4_packet(OURS_V4, 0, &[], &udp(PORT, FRAME_MAX as usize - 50)))),
+        ("the longest the sockets take", v4(&v4_packet(OURS_V4, 0, &[], &udp(PORT, FRAME_MAX as usize - 84)))),
     ];
     for (what, frame) in frames {
         assert_eq!(steering.verdict(&frame), REDIRECT, "{what}");
@@ -129,6 +140,12 @@ fn everything_else_passes_to_the_kernel() {
     let ours = || v4(&v4_packet(OURS_V4, 0, &[], &udp(PORT, 100)));
     let ours6 = || v6(&v6_packet(OURS_V6, 17, &udp(PORT, 100)));
     let vlan = |frame: Vec<u8>| [&frame[..12], &[0x81, 0, 0, 5], &frame[12..]].concat();
+    // The UDP header tells more than the datagram has itself: it goes on behind.
+    let udp_longer = |more: u16| {
+        let whole = udp(PORT, 100);
+        let len = u16::try_from(whole.len()).unwrap() + more;
+        [&whole[..4], &len.to_be_bytes(), &whole[6..]].concat()
+    };
     let tcp = |frame, at| changed(frame, at, 6);
     let frames = [
         ("another port", v4(&v4_packet(OURS_V4, 0, &[], &udp(PORT + 1, 100)))),
@@ -147,15 +164,19 @@ fn everything_else_passes_to_the_kernel() {
         ("another version in IPv6", changed(ours6(), 14, 0x45)),
         ("a VLAN tag", vlan(ours())),
         ("a VLAN tag before IPv6", vlan(ours6())),
-        ("a UDP length longer than the packet", changed(ours(), 14 + 20 + 5, 200)),
+        ("a UDP length longer than the packet", v4(&v4_packet(OURS_V4, 0, &[], &udp_longer(1)))),
         ("a UDP length shorter than the packet", changed(ours(), 14 + 20 + 5, 60)),
         ("an IPv6 UDP length that does not fit", changed(ours6(), 14 + 40 + 5, 60)),
         (
             "too short for a VXLAN header",
-            v4(&v4_packet(OURS_V4, 0, &[], &[&[0, 9, 18, 181, 0, 15][..], &[0; 9]].concat())),
+            v4(&v4_packet(OURS_V4, 0, &[], &[&[0, 9, 18, 181, 0, 20][..], &[0; 14]].concat())),
         ),
-        ("longer than the sockets take", v4(&v4_packet(OURS_V4, 0, &[], &udp(PORT, FRAME_MAX as usize - 49)))),
+        ("longer than the sockets take", v4(&v4_packet(OURS_V4, 0, &[], &udp(PORT, FRAME_MAX as usize - 83)))),
         ("ARP", ethernet(0x0806, &[0; 46])),
+        ("an inner ARP", v4(&v4_packet(OURS_V4, 0, &[], &datagram(PORT, &ethernet(0x0806, &[0; 46]))))),
+        ("bytes behind the inner packet", v4(&v4_packet(OURS_V4, 0, &[], &[udp_longer(4), vec![0; 4]].concat()))),
+        ("two datagrams merged", v4(&v4_packet(OURS_V4, 0, &[], &[udp_longer(150), udp(PORT, 100)].concat()))),
+        ("an inner packet longer than the datagram", changed(ours(), 14 + 20 + 8 + 8 + 14 + 3, 121)),
     ];
     for (what, frame) in frames {
         assert_eq!(steering.verdict(&frame), PASS, "{what}");
