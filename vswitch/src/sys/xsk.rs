@@ -9,8 +9,10 @@ mod open;
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ops::Add;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
+use nix::errno::Errno;
 use xsk_rs::socket::{RxQueue, TxQueue};
 use xsk_rs::umem::frame::FrameDesc;
 use xsk_rs::{CompQueue, FillQueue, Umem};
@@ -83,6 +85,20 @@ pub struct XskStatistics {
     pub ring_full: u64,
     /// Times there was no slot to receive into.
     pub fill_empty: u64,
+}
+
+impl Add for XskStatistics {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            rx_dropped: self.rx_dropped + other.rx_dropped,
+            rx_invalid: self.rx_invalid + other.rx_invalid,
+            tx_invalid: self.tx_invalid + other.tx_invalid,
+            ring_full: self.ring_full + other.ring_full,
+            fill_empty: self.fill_empty + other.fill_empty,
+        }
+    }
 }
 
 /// A bound socket of one queue.
@@ -254,18 +270,40 @@ impl XskSocket {
         }
     }
 
+    /// A second descriptor of the socket, through which others than its worker read the kernel's counters. It keeps the
+    /// socket open.
+    ///
+    /// # Errors
+    /// [`XskError::Watch`] when there are no more descriptors.
+    pub fn watch(&self) -> Result<XskWatch, XskError> {
+        self.fd().try_clone_to_owned().map(XskWatch).map_err(|source| XskError::Watch { queue: self.queue, source })
+    }
+}
+
+/// Reads the counters of a socket that belongs to somebody else.
+#[derive(Debug)]
+pub struct XskWatch(OwnedFd);
+
+impl XskWatch {
     /// What the kernel counted.
     ///
     /// # Errors
     /// The kernel's.
-    pub fn statistics(&self) -> io::Result<XskStatistics> {
-        let counts = self.rx.fd().xdp_statistics()?;
+    pub fn statistics(&self) -> Result<XskStatistics, Errno> {
+        // SAFETY: all-zero is a valid xdp_statistics.
+        let mut counts: libc::xdp_statistics = unsafe { std::mem::zeroed() };
+        let mut len = libc::socklen_t::try_from(size_of::<libc::xdp_statistics>()).unwrap_or(0);
+        let to = (&raw mut counts).cast();
+        // SAFETY: the structure and its length outlive the call, which writes no more than that.
+        let result =
+            unsafe { libc::getsockopt(self.0.as_raw_fd(), libc::SOL_XDP, libc::XDP_STATISTICS, to, &raw mut len) };
+        Errno::result(result)?;
         Ok(XskStatistics {
-            rx_dropped: counts.rx_dropped(),
-            rx_invalid: counts.rx_invalid_descs(),
-            tx_invalid: counts.tx_invalid_descs(),
-            ring_full: counts.rx_ring_full(),
-            fill_empty: counts.rx_fill_ring_empty_descs(),
+            rx_dropped: counts.rx_dropped,
+            rx_invalid: counts.rx_invalid_descs,
+            tx_invalid: counts.tx_invalid_descs,
+            ring_full: counts.rx_ring_full,
+            fill_empty: counts.rx_fill_ring_empty_descs,
         })
     }
 }

@@ -74,6 +74,14 @@ pub enum XskError {
         /// What the kernel said.
         reason: String,
     },
+    /// No descriptor to read its counters by.
+    #[error("cannot watch the AF_XDP socket of queue {queue}: {source}; check the process' file descriptor limit")]
+    Watch {
+        /// The queue.
+        queue: u32,
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// No such NIC, or not to be asked.
     #[error("cannot tell how many queues {device} has: {source}")]
     Queues {

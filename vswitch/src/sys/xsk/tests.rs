@@ -61,7 +61,12 @@ fn receive(socket: &mut XskSocket, count: usize) -> Vec<Vec<u8>> {
         }
         std::thread::sleep(Duration::from_millis(5));
     }
-    panic!("{} packets of {count} came: {:?} {:?}", packets.len(), socket.statistics(), socket.census());
+    panic!(
+        "{} packets of {count} came: {:?} {:?}",
+        packets.len(),
+        socket.watch().unwrap().statistics(),
+        socket.census()
+    );
 }
 
 #[test]
@@ -85,7 +90,7 @@ fn datagrams_come_in_order_and_no_slot_is_lost() {
                     assert_eq!(payload, vec![u8::try_from((round + number) % 251).unwrap(); 100 + number], "{mode}");
                 }
             }
-            assert_eq!(socket.statistics().unwrap(), XskStatistics::default());
+            assert_eq!(socket.watch().unwrap().statistics().unwrap(), XskStatistics::default());
             assert_eq!(socket.census().held, 0);
         });
     }
