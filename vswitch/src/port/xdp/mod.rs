@@ -111,6 +111,16 @@ pub enum XdpError {
 }
 
 impl XdpError {
+    /// Whether kernel or NIC can not do it, other than that the NIC is not there or somebody else's.
+    #[must_use]
+    pub fn is_inability(&self) -> bool {
+        match self {
+            Self::NoMode { .. } | Self::Queues { .. } | Self::Socket(_) => true,
+            Self::Program(error) => matches!(error, BpfError::Load { .. } | BpfError::Socket { .. }),
+            Self::Device(_) => false,
+        }
+    }
+
     /// Whether another mode may work where this one does not.
     fn is_of_the_mode(&self) -> bool {
         matches!(self, Self::Program(BpfError::Attach { .. }) | Self::Socket(XskError::Bind { .. }))
@@ -165,6 +175,7 @@ impl XdpUplink {
             passed_over,
             watches,
             multi_buffer: sockets.iter().all(XskSocket::is_multi_buffer),
+            frames: AtomicU64::new(0),
             malformed: AtomicU64::new(0),
             checksum_errors: AtomicU64::new(0),
         });
@@ -221,6 +232,7 @@ pub struct XdpStatus {
     passed_over: Vec<String>,
     watches: Vec<XskWatch>,
     multi_buffer: bool,
+    frames: AtomicU64,
     malformed: AtomicU64,
     checksum_errors: AtomicU64,
 }
@@ -248,6 +260,12 @@ impl XdpStatus {
     #[must_use]
     pub fn is_multi_buffer(&self) -> bool {
         self.multi_buffer
+    }
+
+    /// Frames that came this way, and not through the UDP sockets beside.
+    #[must_use]
+    pub fn frames(&self) -> u64 {
+        self.frames.load(Ordering::Relaxed)
     }
 
     /// Frames that were no sound datagrams of the tunnel, and were thrown away before they became frames of ours.

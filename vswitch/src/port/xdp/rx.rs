@@ -97,6 +97,7 @@ impl XdpRx {
 impl PortRx for XdpRx {
     fn rx(&mut self, pool: &mut FramePool, batch: &mut Batch, budget: usize) -> RxStatus {
         let mut status = RxStatus::More;
+        let before = batch.len();
         for _ in 0..budget.min(batch.room()) {
             let Some(mut frame) = pool.take() else { break };
             if !self.fill(&mut frame) {
@@ -106,6 +107,7 @@ impl PortRx for XdpRx {
             }
             batch.push(frame);
         }
+        self.status.frames.fetch_add((batch.len() - before) as u64, Ordering::Relaxed);
         if self.freed >= REFILL_SLOTS || (status == RxStatus::Drained && self.freed > 0) {
             self.refill();
         }
