@@ -12,14 +12,19 @@ PROFILE ?= release
 BIN := $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 
 # Debian packages: a linker and its libc, and what the tests and the demo run.
-PACKAGES := ca-certificates gcc libc6-dev util-linux iproute2 iputils-ping iperf3 ethtool jq
+# clang to pkg-config are for libxdp and libbpf, which xsk-rs builds.
+PACKAGES := ca-certificates gcc libc6-dev clang llvm m4 libelf-dev zlib1g-dev pkg-config \
+  util-linux iproute2 iputils-ping iperf3 ethtool jq
 
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo -n)
 # Tests are built by you and run by root: cargo starts each test program through this.
 TRIPLE := $(shell uname -m | tr a-z A-Z)_UNKNOWN_LINUX_GNU
 AS_ROOT := $(if $(SUDO),CARGO_TARGET_$(TRIPLE)_RUNNER="$(SUDO) --preserve-env env PATH=$$PATH HOME=$$HOME",)
 
-.PHONY: help cargo deps root build demo check lint test test-demo bench-pipeline
+# Where the steering program and its committed object are.
+BPF := vswitch/bpf
+
+.PHONY: help cargo deps root build bpf demo check lint test test-demo bench-pipeline
 
 help: ## Print this list
 	@echo "podwire, a userspace virtual switch for Kubernetes nodes. Targets:"
@@ -50,6 +55,11 @@ root:
 build: deps ## Build podwired, podwire and podwire-cni
 	@"$(CARGO)" build --locked --profile $(PROFILE) --bins \
 	  -p podwire-vswitch -p podwire-control -p podwire-cni --features podwire-control/cli
+
+bpf: deps ## Compile the steering program anew; the object is committed
+	@cd $(BPF) && sum=$$(sha256sum steer.bpf.c | cut -d' ' -f1) && \
+	  clang -O2 -g -Wall -Werror -target bpf -mcpu=v2 -fdebug-prefix-map="$$PWD"=. -DSOURCE_SHA256="\"$$sum\"" \
+	    -c steer.bpf.c -o steer.bpf.o && llvm-strip -g steer.bpf.o
 
 demo: root build ## Two namespaced nodes, live traffic, every claim checked (root); KEEP=1 leaves it running
 	@$(SUDO) env PODWIRE_BIN_DIR="$(BIN)" KEEP="$(KEEP)" tests/demo.sh </dev/null

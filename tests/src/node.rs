@@ -23,7 +23,7 @@ use crate::plan::NodePlan;
 use crate::pod::{POD_INTERFACE, Pod};
 use crate::underlay::{RemoteNode, join_underlay};
 
-pub use spec::NodeSpec;
+pub use spec::{NodeSpec, UplinkKind};
 
 /// How long a daemon may take from its start to the first answer.
 const START_MAX: Duration = Duration::from_secs(10);

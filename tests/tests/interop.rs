@@ -6,7 +6,7 @@
 
 use podwire_tests::kernel_peer::{KernelPeer, PeerSpec};
 use podwire_tests::netns::Wire;
-use podwire_tests::node::{Node, NodeSpec};
+use podwire_tests::node::{Node, NodeSpec, UplinkKind};
 use podwire_tests::plan::NodePlan;
 use podwire_tests::pod::Pod;
 use podwire_tests::probe::Path;
@@ -50,19 +50,16 @@ struct Shape {
     underlay: &'static [bool],
     /// The kernel's VNI.
     vni: u32,
+    /// How podwired receives.
+    uplink: UplinkKind,
 }
 
 const DUAL_STACK: &[bool] = &[false, true];
 
 impl Default for Shape {
     fn default() -> Self {
-        Self {
-            wire: Wire::default(),
-            outer_checksum: true,
-            our_checksum: true,
-            underlay: DUAL_STACK,
-            vni: podwire_tests::plan::VNI,
-        }
+        let (vni, uplink) = (podwire_tests::plan::VNI, UplinkKind::Udp);
+        Self { wire: Wire::default(), outer_checksum: true, our_checksum: true, underlay: DUAL_STACK, vni, uplink }
     }
 }
 
@@ -75,6 +72,7 @@ impl Fixture {
         for underlay in [&mut spec.underlay, &mut peer.underlay] {
             underlay.retain(|address| shape.underlay.contains(&address.addr().is_ipv6()));
         }
+        spec.uplink = shape.uplink;
         (spec.port, peer.port) = (FLANNEL_PORT, FLANNEL_PORT);
         (peer.vni, peer.outer_checksum, peer.underlay_mtu) = (shape.vni, shape.outer_checksum, shape.wire.mtu);
         let (mut node, peer) = (Node::new(spec), KernelPeer::new(peer));
@@ -189,6 +187,27 @@ fn on_a_wire_without_offloads_with_outer_checksums() {
 fn on_a_wire_without_offloads_without_outer_checksums() {
     let wire = Wire { offloads: false, ..Wire::default() };
     check(Shape { wire, outer_checksum: false, ..Shape::default() });
+}
+
+/// The kernel's tunnel leaves inner checksums to a device that is not there, and computes the outer one as if it were.
+#[test]
+fn by_af_xdp_in_each_copy_mode_on_an_untouched_veth() {
+    for mode in ["native", "generic"] {
+        let fixture = check(Shape { uplink: UplinkKind::Xdp(mode), ..Shape::default() });
+        assert!(fixture.node.total("partial_from_wire") > 0);
+        assert!(fixture.node.total("xdp_rx_frames") > 0, "nothing came through AF_XDP in {mode} mode");
+        for lost in ["xdp_malformed", "xdp_checksum_errors", "xsk_rx_dropped", "xsk_rx_invalid"] {
+            assert_eq!(fixture.node.total(lost), 0, "{lost} in {mode} mode");
+        }
+    }
+}
+
+#[test]
+fn by_af_xdp_on_a_wire_without_offloads() {
+    let wire = Wire { offloads: false, ..Wire::default() };
+    let fixture = check(Shape { wire, uplink: UplinkKind::Xdp("auto"), ..Shape::default() });
+    assert!(fixture.node.total("xdp_rx_frames") > 0);
+    assert_eq!(fixture.node.total("xdp_checksum_errors"), 0);
 }
 
 #[test]

@@ -48,12 +48,16 @@ fn status_json(status: &Status) -> Value {
 }
 
 fn uplink_json(uplink: &Uplink) -> Value {
-    json!({
+    let mut json = json!({
         "kind": uplink.kind,
         "addresses": texts(&uplink.addresses),
         "device": uplink.device,
         "mtu": uplink.mtu,
-    })
+    });
+    if let Some(xdp) = &uplink.xdp {
+        json["xdp"] = json!({"mode": xdp.mode, "passed_over": xdp.passed_over, "queues": xdp.queues, "tx": xdp.tx});
+    }
+    json
 }
 
 fn worker_json(worker: &WorkerReport) -> Value {
@@ -89,6 +93,12 @@ fn status_text(status: &Status) -> String {
         ("pod_cidrs", list(&status.pod_cidrs)),
         ("cluster_cidrs", list(&status.cluster_cidrs)),
         ("uplink", uplink),
+    ]);
+    if let Some(xdp) = status.uplink.as_ref().and_then(|uplink| uplink.xdp.as_ref()) {
+        lines.push(("uplink_mode", format!("{}, receive queues {}, sends through {}", xdp.mode, xdp.queues, xdp.tx)));
+        lines.extend(xdp.passed_over.iter().map(|why| ("passed_over", why.clone())));
+    }
+    lines.extend([
         ("tunnel", format!("VNI {}, UDP port {}, MTU {}", status.vni, status.vxlan_port, status.tunnel_mtu)),
         ("host", status.host_interface.clone()),
         ("ports", counts.ports.to_string()),

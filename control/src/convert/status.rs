@@ -11,12 +11,19 @@ const VERSION_REMEDY: &str = "use podwire and podwired of one version";
 same! {
     model::WorkerReport, pb::Worker { id, cpu, poll, frames, passes, frames_per_pass };
     model::OffloadReport, pb::Offload { name, on, why };
+    model::XdpReport, pb::XdpUplink { mode, passed_over, queues, tx };
     model::ObjectCounts, pb::ObjectCounts { ports, bridges, routes, vteps, macs };
 }
 
 impl From<model::Uplink> for pb::Uplink {
     fn from(uplink: model::Uplink) -> Self {
-        Self { kind: uplink.kind, addresses: shown(&uplink.addresses), device: uplink.device, mtu: uplink.mtu }
+        Self {
+            kind: uplink.kind,
+            addresses: shown(&uplink.addresses),
+            device: uplink.device,
+            mtu: uplink.mtu,
+            xdp: uplink.xdp.map(Into::into),
+        }
     }
 }
 
@@ -25,7 +32,8 @@ impl TryFrom<pb::Uplink> for model::Uplink {
 
     fn try_from(uplink: pb::Uplink) -> Result<Self> {
         let addresses = texts(OBJECT, "uplink", &uplink.addresses)?;
-        Ok(Self { kind: uplink.kind, addresses, device: uplink.device, mtu: uplink.mtu })
+        let xdp = uplink.xdp.map(Into::into);
+        Ok(Self { kind: uplink.kind, addresses, device: uplink.device, mtu: uplink.mtu, xdp })
     }
 }
 

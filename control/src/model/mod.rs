@@ -23,7 +23,7 @@ pub use observe::{
 };
 pub use report::{
     BridgeReport, EndpointReport, MacReport, ObjectCounts, OffloadReport, PortCounters, PortReport, PortRole,
-    PortState, RouteMatch, RouteReport, Status, Uplink, VtepReport, WorkerReport,
+    PortState, RouteMatch, RouteReport, Status, Uplink, VtepReport, WorkerReport, XdpReport,
 };
 pub use text::{Text, TextError, read};
 pub use validate::{IFNAME_BYTES_MAX, Invalid, PORT_MTU_MIN, PORT_MTU_MIN_IPV6, check_objects};

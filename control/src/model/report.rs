@@ -18,6 +18,21 @@ pub struct Uplink {
     pub device: Option<String>,
     /// The underlay's MTU in bytes.
     pub mtu: u32,
+    /// How it receives, when it is `xdp`.
+    pub xdp: Option<XdpReport>,
+}
+
+/// How an `xdp` uplink receives and sends.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct XdpReport {
+    /// `zerocopy`, `native` or `generic`; `udp` when the NIC can do none of them and the UDP sockets serve alone.
+    pub mode: String,
+    /// Why each better mode was passed over, in the order they were tried.
+    pub passed_over: Vec<String>,
+    /// Receive queues served.
+    pub queues: u32,
+    /// `udp` or `xdp`.
+    pub tx: String,
 }
 
 /// One worker.

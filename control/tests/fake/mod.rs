@@ -106,10 +106,16 @@ impl Fake {
             pod_cidrs: vec!["10.244.1.0/24".parse().unwrap(), "fd00:244:1::/64".parse().unwrap()],
             cluster_cidrs: vec!["10.244.0.0/16".parse().unwrap()],
             uplink: Some(Uplink {
-                kind: "udp".into(),
+                kind: "xdp".into(),
                 addresses: vec!["172.31.0.1".parse().unwrap()],
-                device: None,
+                device: Some("eth0".into()),
                 mtu: 1500,
+                xdp: Some(XdpReport {
+                    mode: "native".into(),
+                    passed_over: vec!["zerocopy: the driver does not support it".into()],
+                    queues: 2,
+                    tx: "udp".into(),
+                }),
             }),
             tunnel_mtu: 1450,
             vni: 1.try_into().unwrap(),

@@ -7,6 +7,15 @@ use ipnet::IpNet;
 
 use crate::plan::{self, NodePlan};
 
+/// How a node's tunnels are received.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum UplinkKind {
+    /// Kernel UDP sockets.
+    Udp,
+    /// AF_XDP on the underlay interface, in this mode.
+    Xdp(&'static str),
+}
+
 /// What goes into a node's `podwired.toml`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NodeSpec {
@@ -18,6 +27,8 @@ pub struct NodeSpec {
     pub cluster_cidrs: Vec<IpNet>,
     /// Underlay addresses with their prefix; VTEP addresses, at most one a family. Without any there is no uplink.
     pub underlay: Vec<IpNet>,
+    /// How tunnels are received.
+    pub uplink: UplinkKind,
     /// VXLAN network identifier.
     pub vni: u32,
     /// UDP port of VXLAN.
@@ -41,6 +52,7 @@ impl NodeSpec {
             pod_cidrs: plan.pod_cidrs().to_vec(),
             cluster_cidrs: NodePlan::cluster_cidrs().to_vec(),
             underlay: plan.underlay().to_vec(),
+            uplink: UplinkKind::Udp,
             vni: plan::VNI,
             port: plan::VXLAN_PORT,
             cpus: Some(cpu_of(plan)),
@@ -64,15 +76,26 @@ impl NodeSpec {
         self
     }
 
+    /// The same with an uplink of another kind.
+    #[must_use]
+    pub fn receiving_by(mut self, uplink: UplinkKind) -> Self {
+        self.uplink = uplink;
+        self
+    }
+
     /// The configuration file's text.
     #[must_use]
     pub fn toml(&self, socket: &Path, state_dir: &Path) -> String {
         let list = |items: Vec<String>| format!("[{}]", items.join(", "));
         let nets = |nets: &[IpNet]| list(nets.iter().map(|net| format!("\"{net}\"")).collect());
         let addresses = list(self.underlay.iter().map(|net| format!("\"{}\"", net.addr())).collect());
-        let uplink = match self.underlay.is_empty() {
-            true => String::new(),
-            false => format!("[uplink]\nkind = \"udp\"\naddress = {addresses}\n"),
+        let uplink = match (self.underlay.is_empty(), self.uplink) {
+            (true, _) => String::new(),
+            (false, UplinkKind::Udp) => format!("[uplink]\nkind = \"udp\"\naddress = {addresses}\n"),
+            (false, UplinkKind::Xdp(mode)) => format!(
+                "[uplink]\nkind = \"xdp\"\ndevice = \"{}\"\nmode = \"{mode}\"\naddress = {addresses}\n",
+                plan::UNDERLAY
+            ),
         };
         let mut text = format!(
             "[node]\nname = \"{}\"\npod_cidrs = {}\ncluster_cidrs = {}\n\

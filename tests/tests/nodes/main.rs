@@ -1,12 +1,14 @@
 //! Two podwired nodes with real kernels around them: what pods, nodes and the underlay see of the switch.
 //!
 //! `matrix` sends every kind of traffic every way at every MTU, `path_mtu` narrows the underlay, `shapes` has other
-//! nodes than the plan's: an IPv6 underlay, a stretched bridge, several workers. A kernel as the far node is `interop`.
+//! nodes than the plan's: an IPv6 underlay, a stretched bridge, several workers; `xdp` is about the NIC that the AF_XDP
+//! uplink shares with others. A kernel as the far node is `interop`.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod matrix;
 mod path_mtu;
 mod shapes;
+mod xdp;
 
 use podwire_tests::probe::Path;
 use podwire_tests::probe::ping::{Ping, ping};

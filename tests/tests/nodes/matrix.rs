@@ -1,10 +1,10 @@
-//! The matrix: ways x family x traffic x pod MTU x super-frames, every row of it.
+//! The matrix: ways x family x traffic x pod MTU x super-frames, every row of it, for each kind of uplink.
 //!
 //! One test an MTU, on a pair of nodes of its own, whose underlay carries exactly that.
 
 use ipnet::IpNet;
 use podwire_tests::netns::{Netns, Wire};
-use podwire_tests::node::{Node, NodeSpec};
+use podwire_tests::node::{Node, NodeSpec, UplinkKind};
 use podwire_tests::plan::{NodePlan, OVERHEAD4, OVERHEAD6};
 use podwire_tests::pod::{POD_INTERFACE, Pod};
 use podwire_tests::probe::Path;
@@ -97,10 +97,10 @@ struct Fixture {
 }
 
 impl Fixture {
-    fn new(mtu: u16, underlay: Underlay) -> Self {
+    fn new(mtu: u16, underlay: Underlay, uplink: UplinkKind) -> Self {
         let v4_only = mtu < 1280;
         let spec = |number| {
-            let mut spec = NodeSpec::planned(NodePlan(number));
+            let mut spec = NodeSpec::planned(NodePlan(number)).receiving_by(uplink);
             spec.underlay.retain(|address| underlay.has(address.addr().is_ipv6()));
             for subnets in [&mut spec.pod_cidrs, &mut spec.cluster_cidrs] {
                 subnets.retain(|subnet| !(v4_only && subnet.addr().is_ipv6()));
@@ -205,8 +205,8 @@ fn fragmented(path: Path<'_>, full: usize, order: Order) -> Result<(), String> {
 
 /// Runs the rows of one MTU; all of them, so that a failure shows its pattern.
 #[track_caller]
-fn check(mtu: u16, underlay: Underlay) {
-    let fixture = Fixture::new(mtu, underlay);
+fn check(mtu: u16, underlay: Underlay, uplink: UplinkKind) {
+    let fixture = Fixture::new(mtu, underlay, uplink);
     let rows = rows(mtu, underlay);
     let (mut super_frames, mut failures) = (true, Vec::new());
     for row in &rows {
@@ -223,6 +223,13 @@ fn check(mtu: u16, underlay: Underlay) {
     for node in [&fixture.here, &fixture.there] {
         assert_eq!(node.total("drop:tx_refused") + node.total("drop:uncuttable"), 0, "{}", node.spec.name);
         node.assert_every_frame_is_counted();
+        if let UplinkKind::Xdp(mode) = uplink {
+            assert_eq!(node.podwire_json(&["status"])["uplink"]["xdp"]["mode"], mode);
+            assert!(node.total("xdp_rx_frames") > 0, "nothing came through AF_XDP");
+            for lost in ["xdp_malformed", "xdp_checksum_errors", "xsk_rx_dropped", "xsk_rx_invalid"] {
+                assert_eq!(node.total(lost), 0, "{lost} of {}", node.spec.name);
+            }
+        }
     }
 }
 
@@ -230,25 +237,45 @@ fn check(mtu: u16, underlay: Underlay) {
 
 #[test]
 fn pods_with_an_mtu_of_576_over_an_ipv4_underlay() {
-    check(576, Underlay::V4);
+    check(576, Underlay::V4, UplinkKind::Udp);
 }
 
 #[test]
 fn pods_with_an_mtu_of_1280_over_an_ipv6_underlay() {
-    check(1280, Underlay::V6);
+    check(1280, Underlay::V6, UplinkKind::Udp);
 }
 
 #[test]
 fn pods_with_an_mtu_of_1450_over_an_ipv4_underlay() {
-    check(1450, Underlay::V4);
+    check(1450, Underlay::V4, UplinkKind::Udp);
 }
 
 #[test]
 fn pods_with_an_mtu_of_1500_over_a_dual_stack_underlay() {
-    check(1500, Underlay::Dual);
+    check(1500, Underlay::Dual, UplinkKind::Udp);
 }
 
 #[test]
 fn pods_with_an_mtu_of_9000_over_a_dual_stack_underlay() {
-    check(9000, Underlay::Dual);
+    check(9000, Underlay::Dual, UplinkKind::Udp);
+}
+
+#[test]
+fn the_xdp_uplink_in_native_mode_with_an_mtu_of_1450() {
+    check(1450, Underlay::V4, UplinkKind::Xdp("native"));
+}
+
+#[test]
+fn the_xdp_uplink_in_native_mode_with_frames_of_several_slots() {
+    check(9000, Underlay::Dual, UplinkKind::Xdp("native"));
+}
+
+#[test]
+fn the_xdp_uplink_in_generic_mode_over_an_ipv6_underlay() {
+    check(1280, Underlay::V6, UplinkKind::Xdp("generic"));
+}
+
+#[test]
+fn the_xdp_uplink_in_generic_mode_with_frames_of_several_slots() {
+    check(9000, Underlay::Dual, UplinkKind::Xdp("generic"));
 }

@@ -16,6 +16,8 @@ use podwire_control::model::{Vni, VtepName};
 
 pub use keys::{KEYS, KeySpec};
 
+use crate::port::xdp::XdpMode;
+
 /// Where the file is looked for when none is named.
 pub const DEFAULT_PATH: &str = "/etc/podwire/podwired.toml";
 
@@ -59,9 +61,42 @@ pub struct Host {
 }
 
 /// The device behind the uplink.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum UplinkKind {
-    /// A kernel UDP socket; no NIC is touched.
+    /// Kernel UDP sockets; no NIC is touched.
+    Udp,
+    /// AF_XDP sockets on a NIC's receive queues, with UDP sockets beside.
+    Xdp(XdpUplink),
+}
+
+impl UplinkKind {
+    /// The name in the file and in status.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Udp => "udp",
+            Self::Xdp(_) => "xdp",
+        }
+    }
+}
+
+/// What only `uplink.kind = "xdp"` has.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct XdpUplink {
+    /// The NIC.
+    pub device: String,
+    /// The one mode that will do; none for the best there is.
+    pub mode: Option<XdpMode>,
+    /// How tunnels are sent.
+    pub tx: UplinkTx,
+}
+
+/// How an `xdp` uplink sends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum UplinkTx {
+    /// The faster way for the mode, which is `Udp` in all of them for now.
+    Auto,
+    /// Through the UDP sockets.
     Udp,
 }
 
@@ -83,7 +118,7 @@ pub struct Uplink {
     pub v4: Option<Ipv4Addr>,
     /// Our VTEP's IPv6 address.
     pub v6: Option<Ipv6Addr>,
-    /// The NIC, for kinds that take one; `udp` does not look at it.
+    /// The NIC, where one is named; `udp` does not look at it.
     pub device: Option<String>,
     /// MTU of the underlay.
     pub mtu: UplinkMtu,
@@ -247,6 +282,15 @@ impl Node {
 }
 
 impl Uplink {
+    /// What only an `xdp` uplink has.
+    #[must_use]
+    pub fn xdp(&self) -> Option<&XdpUplink> {
+        match &self.kind {
+            UplinkKind::Xdp(xdp) => Some(xdp),
+            UplinkKind::Udp => None,
+        }
+    }
+
     /// Our VTEP's addresses of both families, IPv4 first.
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + use<> {
         self.v4.map(IpAddr::V4).into_iter().chain(self.v6.map(IpAddr::V6))

@@ -10,11 +10,12 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use podwire_control::model::{self, Mac};
 
-use super::config::{Config, Uplink, UplinkMtu, Vxlan};
+use super::config::{Config, Uplink, UplinkMtu, Vxlan, XdpUplink as XdpConfig};
 use super::netns_dirs::OutsideNetnsDirs;
 use crate::compile::{Device, HOST_PORT, NodeSpec, UPLINK_PORT};
 use crate::port::tap::{GSO_BYTES_MAX, TUNNEL_GSO_BYTES_MAX, TapPort, TapPortError, TapRoute, TapSpec};
 use crate::port::udp::{UdpSpec, UdpStatus, UdpUplink};
+use crate::port::xdp::{XdpAttachment, XdpError, XdpSpec, XdpStatus, XdpUplink};
 use crate::port::{PortCaps, PortRx, PortTx};
 use crate::switch::{PortHalves, RxHalves};
 use crate::sys::netlink::{Netlink, NetlinkError};
@@ -37,6 +38,9 @@ pub enum DeviceError {
     /// The uplink's sockets.
     #[error("uplink: {0}")]
     Udp(#[from] UdpError),
+    /// The uplink's NIC.
+    #[error("uplink: {0}")]
+    Xdp(#[from] XdpError),
     /// The kernel does not say which interface bears the uplink's address.
     #[error("uplink: {0}")]
     Netlink(#[from] NetlinkError),
@@ -64,6 +68,8 @@ pub struct Devices {
     gso_bytes_max: u32,
     taps: HashMap<String, OpenTap>,
     uplink: Option<Arc<UdpStatus>>,
+    /// Of an `xdp` uplink; or why there is none though one was asked for.
+    xdp: Option<Result<XdpAttachment, String>>,
     /// What the compiler is told: name to MAC, MTU and caps.
     table: HashMap<String, Device>,
 }
@@ -74,7 +80,7 @@ impl Devices {
     #[must_use]
     pub fn new(workers: usize, has_uplink: bool) -> Self {
         let gso_bytes_max = if has_uplink { TUNNEL_GSO_BYTES_MAX } else { GSO_BYTES_MAX };
-        Self { workers, gso_bytes_max, taps: HashMap::new(), uplink: None, table: HashMap::new() }
+        Self { workers, gso_bytes_max, taps: HashMap::new(), uplink: None, xdp: None, table: HashMap::new() }
     }
 
     /// What the compiler is told.
@@ -99,6 +105,12 @@ impl Devices {
     #[must_use]
     pub fn uplink(&self) -> Option<&UdpStatus> {
         self.uplink.as_deref()
+    }
+
+    /// How an `xdp` uplink fares; or why the UDP sockets alone serve, though one was asked for.
+    #[must_use]
+    pub fn xdp(&self) -> Option<Result<&XdpStatus, &str>> {
+        self.xdp.as_ref().map(|xdp| xdp.as_ref().map(XdpAttachment::status).map_err(String::as_str))
     }
 
     /// Opens a pod's TAP, or attaches to the one that is left from before.
@@ -199,23 +211,56 @@ impl Devices {
         Ok(halves)
     }
 
-    /// Opens the uplink's sockets.
+    /// Opens the uplink's sockets: the UDP ones always, and those on the NIC where there are any. The UDP ones are
+    /// visited first, since what passes to them was sent before what follows it on the NIC.
     ///
     /// # Errors
-    /// [`DeviceError`] when an address can not be bound.
+    /// [`DeviceError`] when an address can not be bound, or the NIC can not be used. With a free choice of mode and a NIC
+    /// that can do none of them, the UDP sockets serve alone.
     pub fn open_uplink(&mut self, uplink: &Uplink, vxlan: Vxlan, mtu: u16) -> Result<PortHalves, DeviceError> {
         let (addresses, checksum) = (uplink.addresses().collect(), vxlan.outer_checksum);
         let spec = UdpSpec { addresses, port: vxlan.port, workers: self.workers, segmentation: true, checksum };
         let open = UdpUplink::open(&spec)?;
         self.uplink = Some(open.status);
         self.table.insert(UPLINK_PORT.to_owned(), Device { mac: Mac::ZERO, mtu, caps: PortCaps::NONE });
-        let mut rx = Vec::new();
+        let mut rx: Vec<Vec<Box<dyn PortRx>>> = Vec::new();
         let mut tx: Vec<Box<dyn PortTx>> = Vec::new();
         for halves in open.workers {
             rx.push(halves.rx.into_iter().map(|half| -> Box<dyn PortRx> { Box::new(half) }).collect());
             tx.push(Box::new(halves.tx));
         }
+        if let Some(xdp) = uplink.xdp() {
+            for (own, halves) in rx.iter_mut().zip(self.open_xdp(uplink, xdp, vxlan.port)?) {
+                own.extend(halves);
+            }
+        }
         Ok(PortHalves { rx: RxHalves::PerWorker(rx), tx })
+    }
+
+    /// Opens the sockets on the NIC; none for any worker when the NIC can not do it and need not.
+    fn open_xdp(
+        &mut self,
+        uplink: &Uplink,
+        xdp: &XdpConfig,
+        port: u16,
+    ) -> Result<Vec<Vec<Box<dyn PortRx>>>, DeviceError> {
+        let addresses = uplink.addresses().collect();
+        let spec = XdpSpec { device: xdp.device.clone(), addresses, port, mode: xdp.mode, workers: self.workers };
+        match XdpUplink::open(&spec) {
+            Ok(open) => {
+                let status = open.attachment.status();
+                tracing::info!(device = xdp.device, mode = %status.mode(), queues = status.queues(), "the uplink receives through AF_XDP");
+                self.xdp = Some(Ok(open.attachment));
+                let boxed = |half| -> Box<dyn PortRx> { Box::new(half) };
+                Ok(open.workers.into_iter().map(|halves| halves.into_iter().map(boxed).collect()).collect())
+            }
+            Err(error) if xdp.mode.is_none() && error.is_inability() => {
+                tracing::warn!(device = xdp.device, %error, "the uplink receives through UDP sockets only");
+                self.xdp = Some(Err(error.to_string()));
+                Ok(Vec::new())
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Takes a port's device out of the table; [`Closing::finish`] ends it, once no worker has its halves any more.

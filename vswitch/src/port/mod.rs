@@ -9,6 +9,7 @@ pub mod memory;
 pub mod pcap;
 pub mod tap;
 pub mod udp;
+pub mod xdp;
 
 use std::os::fd::BorrowedFd;
 

@@ -5,9 +5,11 @@
 #![allow(unsafe_code)]
 
 pub mod affinity;
+pub mod bpf;
 pub mod clock;
 pub mod epoll;
 pub mod netlink;
 pub mod netns;
 pub mod tap;
 pub mod udp;
+pub mod xsk;

@@ -10,9 +10,13 @@ use podwire_control::model::Vni;
 use serde::Deserialize;
 
 use super::document::Document;
-use super::{Config, Control, CpuList, Fault, Host, Node, Poll, Uplink, UplinkKind, UplinkMtu, Vxlan, Workers};
+use super::{
+    Config, Control, CpuList, Fault, Host, Node, Poll, Uplink, UplinkKind, UplinkMtu, UplinkTx, Vxlan, Workers,
+    XdpUplink,
+};
 use crate::daemon::netns_dirs;
 use crate::limits;
+use crate::port::xdp::XdpMode;
 
 /// Longest interface name in bytes: IFNAMSIZ (linux/if.h) less the final zero.
 const IFNAME_BYTES_MAX: usize = 15;
@@ -167,17 +171,57 @@ fn interface_name(doc: &mut Document<'_>, key: &'static str, name: String) -> Op
 }
 
 fn uplink(doc: &mut Document<'_>) -> Option<Uplink> {
-    let kind: String = doc.take("uplink.kind", "\"udp\"").unwrap_or("udp".to_owned());
-    match kind.as_str() {
-        "udp" => {}
-        "xdp" => doc.fault("uplink.kind", "uplink.kind = \"xdp\" comes with the AF_XDP uplink", "use \"udp\""),
-        _ => doc.fault("uplink.kind", &format!("{kind:?} is no kind of uplink"), "use \"udp\""),
-    }
+    let kind: String = doc.take("uplink.kind", "\"udp\" or \"xdp\"").unwrap_or("udp".to_owned());
     let (v4, v6) = addresses(doc);
     let device: Option<String> = doc.take("uplink.device", "an interface name, as in \"eth0\"");
     let device = device.and_then(|device| interface_name(doc, "uplink.device", device));
+    let (mode, tx) = (xdp_mode(doc), uplink_tx(doc));
+    let kind = match kind.as_str() {
+        "udp" => {
+            for (key, given) in [("uplink.mode", mode.is_some()), ("uplink.tx", tx.is_some())] {
+                if given {
+                    doc.fault(key, "it is for uplink.kind = \"xdp\" only", "take it out, or change the kind");
+                }
+            }
+            UplinkKind::Udp
+        }
+        "xdp" => {
+            doc.require("uplink.device", "device = \"eth0\", the NIC of the network between the nodes");
+            let (mode, tx) = (mode.unwrap_or_default(), tx.unwrap_or(UplinkTx::Auto));
+            UplinkKind::Xdp(XdpUplink { device: device.clone().unwrap_or_default(), mode, tx })
+        }
+        _ => {
+            doc.fault("uplink.kind", &format!("{kind:?} is no kind of uplink"), "use \"udp\" or \"xdp\"");
+            UplinkKind::Udp
+        }
+    };
     let mtu = mtu(doc)?;
-    Some(Uplink { kind: UplinkKind::Udp, v4, v6, device, mtu })
+    Some(Uplink { kind, v4, v6, device, mtu })
+}
+
+/// The mode, where the key is given: none in it for `auto`.
+fn xdp_mode(doc: &mut Document<'_>) -> Option<Option<XdpMode>> {
+    let key = "uplink.mode";
+    let expected = "\"auto\", \"zerocopy\", \"native\" or \"generic\"";
+    let word: String = doc.take(key, expected)?;
+    let named = XdpMode::ALL.into_iter().find(|mode| mode.name() == word);
+    if named.is_none() && word != "auto" {
+        doc.fault(key, &format!("{word:?} is no mode"), &format!("write {expected}"));
+    }
+    Some(named)
+}
+
+/// How to send, where the key is given.
+fn uplink_tx(doc: &mut Document<'_>) -> Option<UplinkTx> {
+    let key = "uplink.tx";
+    let word: String = doc.take(key, "\"auto\" or \"udp\"")?;
+    match word.as_str() {
+        "auto" => {}
+        "udp" => return Some(UplinkTx::Udp),
+        "xdp" => doc.fault(key, "sending through AF_XDP comes with zero-copy sending", "use \"auto\" or \"udp\""),
+        _ => doc.fault(key, &format!("{word:?} is no way to send"), "use \"auto\" or \"udp\""),
+    }
+    Some(UplinkTx::Auto)
 }
 
 fn addresses(doc: &mut Document<'_>) -> (Option<Ipv4Addr>, Option<Ipv6Addr>) {

@@ -33,9 +33,11 @@ pub const KEYS: &[KeySpec] = keys! {
     "node.cluster_cidrs" true |config| config.node.cluster_cidrs.clone();
     "node.netns_dirs" true |config| config.node.netns_dirs.clone();
     "host.interface" false |config| config.host.interface.clone();
-    "uplink.kind" false |config| config.uplink.as_ref().map(|uplink| uplink.kind);
+    "uplink.kind" false |config| config.uplink.as_ref().map(|uplink| uplink.kind.name());
     "uplink.address" false |config| config.uplink.as_ref().map(|uplink| (uplink.v4, uplink.v6));
     "uplink.device" false |config| config.uplink.as_ref().and_then(|uplink| uplink.device.clone());
+    "uplink.mode" false |config| config.uplink.as_ref().and_then(|uplink| uplink.xdp()?.mode);
+    "uplink.tx" false |config| config.uplink.as_ref().and_then(|uplink| Some(uplink.xdp()?.tx));
     "uplink.mtu" true |config| config.uplink.as_ref().map(|uplink| uplink.mtu);
     "vxlan.vni" false |config| config.vxlan.vni;
     "vxlan.port" false |config| config.vxlan.port;

@@ -60,6 +60,20 @@ fn all_but_the_node_has_defaults() {
 }
 
 #[test]
+fn an_xdp_uplink_takes_the_best_mode_unless_one_is_named() {
+    let of = |more: &str| {
+        let text = format!("{SMALLEST}\n[uplink]\nkind = \"xdp\"\naddress = \"172.31.0.1\"\ndevice = \"eth0\"\n{more}");
+        parse(&text).unwrap().uplink.unwrap().kind
+    };
+    let device = "eth0".to_owned();
+    let best = UplinkKind::Xdp(XdpUplink { device: device.clone(), mode: None, tx: UplinkTx::Auto });
+    assert_eq!(of(""), best);
+    assert_eq!(of("mode = \"auto\"\ntx = \"auto\""), best);
+    let named = UplinkKind::Xdp(XdpUplink { device, mode: Some(XdpMode::Generic), tx: UplinkTx::Udp });
+    assert_eq!(of("mode = \"generic\"\ntx = \"udp\""), named);
+}
+
+#[test]
 fn a_wrong_value_is_refused_with_line_key_and_remedy() {
     // (section, lines in it that are put after the smallest file's [node], or after a section of their own)
     let cases = [
@@ -85,12 +99,29 @@ fn a_wrong_value_is_refused_with_line_key_and_remedy() {
         (
             "uplink",
             "kind = \"xdp\"\naddress = \"172.31.0.1\"",
-            "uplink.kind = \"xdp\" comes with the AF_XDP uplink; use \"udp\"",
+            "uplink.device: it is missing; add it: device = \"eth0\", the NIC",
         ),
         (
             "uplink",
+            "kind = \"xdp\"\naddress = \"172.31.0.1\"\ndevice = \"eth0\"\nmode = \"fast\"",
+            "line 8: uplink.mode: \"fast\" is no mode; write \"auto\", \"zerocopy\", \"native\" or \"generic\"",
+        ),
+        (
+            "uplink",
+            "kind = \"xdp\"\naddress = \"172.31.0.1\"\ndevice = \"eth0\"\ntx = \"xdp\"",
+            "uplink.tx: sending through AF_XDP comes with zero-copy sending; use \"auto\" or \"udp\"",
+        ),
+        (
+            "uplink",
+            "kind = \"xdp\"\naddress = \"172.31.0.1\"\ndevice = \"eth0\"\ntx = \"both\"",
+            "uplink.tx: \"both\" is no way to send; use \"auto\" or \"udp\"",
+        ),
+        ("uplink", "address = \"172.31.0.1\"\nmode = \"native\"", "uplink.mode: it is for uplink.kind = \"xdp\" only"),
+        ("uplink", "address = \"172.31.0.1\"\ntx = \"udp\"", "uplink.tx: it is for uplink.kind = \"xdp\" only"),
+        (
+            "uplink",
             "kind = \"tcp\"\naddress = \"172.31.0.1\"",
-            "uplink.kind: \"tcp\" is no kind of uplink; use \"udp\"",
+            "uplink.kind: \"tcp\" is no kind of uplink; use \"udp\" or \"xdp\"",
         ),
         ("uplink", "address = \"224.0.0.1\"", "224.0.0.1 is no address other nodes can reach"),
         ("uplink", "address = \"0.0.0.0\"", "0.0.0.0 is no address other nodes can reach"),

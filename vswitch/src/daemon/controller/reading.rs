@@ -9,7 +9,7 @@ use podwire_control::model::{
     BridgeName, BridgeReport, Counter, CounterReport, DropReport, EndpointReport, ExplainQuery, Explanation, Guard,
     Key, Limit, MacReport, ObjectCounts, OffloadReport, Owner, PortCounterReport, PortCounters, PortDrops, PortReport,
     PortRole, PortState, Refusal, Route, RouteMatch, RouteReport, Status, Uplink, Via, VtepReport, WorkerCounters,
-    WorkerReport,
+    WorkerReport, XdpReport,
 };
 
 use super::Controller;
@@ -19,6 +19,7 @@ use crate::daemon::explain::explain;
 use crate::id::PortId;
 use crate::limits;
 use crate::outcome::{DropReason, Verdict};
+use crate::port::xdp::XdpStatus;
 use crate::snapshot::{NextHop, PortEntry, Role, Snapshot};
 use crate::stats::{Event, PortReport as PortCounts, WorkerStats, port_report};
 use crate::sys::clock::mono_now;
@@ -42,10 +43,11 @@ impl Controller {
         let effective = self.ledger.effective();
         let now = mono_now();
         let uplink = self.config.uplink.as_ref().map(|uplink| Uplink {
-            kind: "udp".into(),
+            kind: uplink.kind.name().into(),
             addresses: uplink.addresses().collect(),
             device: uplink.device.clone(),
             mtu: self.node.underlay_mtu.into(),
+            xdp: self.devices.xdp().map(xdp_report),
         });
         Status {
             node: self.node.name.clone(),
@@ -77,6 +79,7 @@ impl Controller {
 
     fn all_warnings(&self) -> Vec<String> {
         let mut warnings = self.warnings.clone();
+        warnings.extend(self.devices.xdp().and_then(Result::err).map(|why| format!("uplink: {why}")));
         warnings.extend(self.closed.iter().map(|(name, reason)| format!("port {name}: {reason}")));
         warnings.extend(self.ledger.faults().iter().map(ToString::to_string));
         warnings.sort();
@@ -170,7 +173,7 @@ impl Controller {
         let (role, device) = match entry.role {
             Role::Pod => (PortRole::Pod, "tap"),
             Role::Host => (PortRole::Host, "tap"),
-            Role::Uplink => (PortRole::Uplink, "udp"),
+            Role::Uplink => (PortRole::Uplink, self.config.uplink.as_ref().map_or("udp", |uplink| uplink.kind.name())),
             Role::Tunnel(_) => (PortRole::Tunnel, "vxlan"),
         };
         let host = entry.role == Role::Host;
@@ -326,7 +329,11 @@ impl Controller {
         let snapshot = self.switch.snapshot();
         let ports = super::named_ports(&snapshot)
             .map(|(id, name)| PortCounterReport { port: name.to_owned(), counters: port_counters(&self.counts(id)) });
-        CounterReport { totals: named(&totals.0), workers: workers.collect(), ports: ports.collect() }
+        let mut summed = named(&totals.0);
+        if let Some(Ok(xdp)) = self.devices.xdp() {
+            summed.extend(xdp_counters(xdp));
+        }
+        CounterReport { totals: summed, workers: workers.collect(), ports: ports.collect() }
     }
 
     /// Every drop reason, with the ports that met it.
@@ -368,6 +375,34 @@ impl Controller {
     pub fn limits(&self) -> Vec<Limit> {
         limits::ALL.iter().map(|&(name, value, unit)| Limit { name: name.into(), value, unit: unit.into() }).collect()
     }
+}
+
+/// How an `xdp` uplink receives; `udp` where the NIC can not do it.
+fn xdp_report(xdp: Result<&XdpStatus, &str>) -> XdpReport {
+    match xdp {
+        Ok(status) => XdpReport {
+            mode: status.mode().name().into(),
+            passed_over: status.passed_over().to_vec(),
+            queues: u32::try_from(status.queues()).unwrap_or(u32::MAX),
+            tx: "udp".into(),
+        },
+        Err(why) => XdpReport { mode: "udp".into(), passed_over: vec![why.to_owned()], queues: 0, tx: "udp".into() },
+    }
+}
+
+/// What is lost before it becomes a frame of ours, by us and by the kernel.
+fn xdp_counters(xdp: &XdpStatus) -> impl Iterator<Item = Counter> {
+    let kernel = xdp.statistics();
+    let counters = [
+        ("xdp_rx_frames", xdp.frames()),
+        ("xdp_malformed", xdp.malformed()),
+        ("xdp_checksum_errors", xdp.checksum_errors()),
+        ("xsk_rx_dropped", kernel.rx_dropped),
+        ("xsk_rx_invalid", kernel.rx_invalid),
+        ("xsk_ring_full", kernel.ring_full),
+        ("xsk_fill_empty", kernel.fill_empty),
+    ];
+    counters.into_iter().map(|(name, count)| Counter { name: name.into(), count })
 }
 
 /// Why an address that no route covers has none.

@@ -3,10 +3,14 @@
 use std::net::IpAddr;
 
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp};
 use podwire_control::model::Mac;
 
 use super::{Netlink, NetlinkError};
+
+/// Where an XDP program runs (linux/if_link.h).
+const XDP_FLAGS_SKB_MODE: u32 = 1 << 1;
+const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
 
 /// What is known of one network interface.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -100,10 +104,48 @@ impl Netlink {
         bearer.map(|bearer| self.link_at(bearer.index)).transpose()
     }
 
+    /// The number of the XDP program that a link runs, in whatever mode; none when it runs none.
+    ///
+    /// # Errors
+    /// [`NetlinkError`], also when there is no such link.
+    pub fn xdp_program(&mut self, name: &str) -> Result<Option<u32>, NetlinkError> {
+        let mut message = LinkMessage::default();
+        message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        let link = self.get_message(message, &format!("look up the XDP program of interface {name}"))?;
+        let xdp = link.attributes.into_iter().find_map(|attribute| match attribute {
+            LinkAttribute::Xdp(xdp) => Some(xdp),
+            _ => None,
+        });
+        let program = xdp.into_iter().flatten().find_map(|attribute| match attribute {
+            LinkXdp::ProgId(id) | LinkXdp::DrvProgId(id) | LinkXdp::SkbProgId(id) if id != 0 => Some(id),
+            _ => None,
+        });
+        Ok(program)
+    }
+
+    /// Takes the XDP program off a link, in whatever mode it runs; one that a bpf link holds stays.
+    ///
+    /// # Errors
+    /// [`NetlinkError`].
+    pub fn clear_xdp(&mut self, name: &str) -> Result<(), NetlinkError> {
+        let index = self.link(name)?.index;
+        // Without a mode the kernel looks at the driver's program only. Taking off what is not there is fine.
+        let mut result = Ok(());
+        for mode in [XDP_FLAGS_SKB_MODE, XDP_FLAGS_DRV_MODE] {
+            let off = vec![LinkAttribute::Xdp(vec![LinkXdp::Fd(-1), LinkXdp::Flags(mode)])];
+            result = result.and(self.change(index, off, &format!("take the XDP program off interface {name}")));
+        }
+        result
+    }
+
     fn get_link(&mut self, message: LinkMessage, action: &str) -> Result<Link, NetlinkError> {
+        self.get_message(message, action).map(Link::of)
+    }
+
+    fn get_message(&mut self, message: LinkMessage, action: &str) -> Result<LinkMessage, NetlinkError> {
         let answers = self.request(RouteNetlinkMessage::GetLink(message), 0, action)?;
         let found = answers.into_iter().find_map(|answer| match answer {
-            RouteNetlinkMessage::NewLink(link) => Some(Link::of(link)),
+            RouteNetlinkMessage::NewLink(link) => Some(link),
             _ => None,
         });
         let empty = || NetlinkError::Answer { action: action.to_owned(), reason: "it holds no link".into() };

@@ -1,0 +1,163 @@
+//! The xdp uplink shares its NIC: other traffic goes on whatever happens to the switch, and a killed one starts again.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use podwire_tests::netns::Wire;
+use podwire_tests::node::{Node, NodeSpec, UplinkKind};
+use podwire_tests::plan::{NodePlan, UNDERLAY};
+use podwire_tests::probe::Path;
+use podwire_tests::probe::tcp::transfer;
+
+use super::{POD, assert_ping};
+
+/// Times a switch is killed under load.
+const KILLS: usize = 5;
+/// Longest time one answer of the session may take: a lost segment or two, but no more.
+const STALL_MAX: Duration = Duration::from_millis(1_500);
+const TRANSFER_BYTES: u64 = 4_000_000;
+
+fn pair(mode: &'static str) -> (Node, Node) {
+    let spec = |number| NodeSpec::planned(NodePlan(number)).receiving_by(UplinkKind::Xdp(mode));
+    Node::pair_of([spec(1), spec(2)], Wire::default())
+}
+
+/// Whether the node's underlay interface runs an XDP program.
+fn runs_a_program(node: &Node) -> bool {
+    node.netns.ip(&format!("link show {UNDERLAY}")).contains("xdp")
+}
+
+/// A session as ssh has one: a line at a time there and back between two nodes' own addresses.
+struct Session {
+    client: TcpStream,
+    server: TcpStream,
+}
+
+impl Session {
+    fn open(from: &Node, to: &Node) -> Self {
+        let address = SocketAddr::new(to.spec.underlay[0].addr(), 22);
+        let listener = to.netns.enter(|| TcpListener::bind(address).unwrap());
+        let client = from.netns.enter(|| TcpStream::connect(address).unwrap());
+        let (server, _) = listener.accept().unwrap();
+        for end in [&client, &server] {
+            end.set_nodelay(true).unwrap();
+            end.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        }
+        Self { client, server }
+    }
+
+    /// Runs until told to stop, counting answers; gives the longest wait for one.
+    fn run(mut self, stop: &AtomicBool, answers: &AtomicU64) -> Duration {
+        let (mut longest, mut line) = (Duration::ZERO, *b"line\n");
+        while !stop.load(Ordering::Relaxed) {
+            let asked = Instant::now();
+            self.client.write_all(&line).unwrap();
+            self.server.read_exact(&mut line).unwrap();
+            self.server.write_all(&line).unwrap();
+            self.client.read_exact(&mut line).unwrap();
+            longest = longest.max(asked.elapsed());
+            answers.fetch_add(1, Ordering::Relaxed);
+            thread::sleep(Duration::from_millis(2));
+        }
+        longest
+    }
+}
+
+/// Starts, runs, kills and restarts the switches of both nodes beside a session over their NICs.
+fn check_session(mode: &'static str) {
+    let (mut here, mut there) = pair(mode);
+    assert!(runs_a_program(&here) && runs_a_program(&there));
+    for node in [&mut here, &mut there] {
+        assert!(node.stop());
+        assert!(!runs_a_program(node), "the program goes with the process");
+    }
+    let session = Session::open(&there, &here);
+    let (stop, answers) = (AtomicBool::new(false), AtomicU64::new(0));
+    let longest = thread::scope(|scope| {
+        let running = scope.spawn(|| session.run(&stop, &answers));
+        let still_heard = |when: &str| {
+            let before = answers.load(Ordering::Relaxed);
+            thread::sleep(Duration::from_millis(300));
+            let heard = answers.load(Ordering::Relaxed) > before;
+            stop.store(!heard, Ordering::Relaxed);
+            assert!(heard, "the session fell silent {when}");
+        };
+        still_heard("before anything");
+        for round in 0..2 {
+            for node in [&mut here, &mut there] {
+                node.start();
+                still_heard("while a switch runs");
+            }
+            for node in [&mut here, &mut there] {
+                node.kill();
+                assert!(!runs_a_program(node), "the program goes with a killed process too, round {round}");
+                still_heard("after a switch was killed");
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+        running.join().unwrap()
+    });
+    assert!(longest < STALL_MAX, "an answer took {longest:?}");
+}
+
+#[test]
+fn a_session_over_the_same_nic_goes_on_while_switches_come_and_go_in_native_mode() {
+    check_session("native");
+}
+
+#[test]
+fn a_session_over_the_same_nic_goes_on_while_switches_come_and_go_in_generic_mode() {
+    check_session("generic");
+}
+
+#[test]
+fn a_switch_killed_under_load_starts_again_at_once_and_connections_go_on() {
+    for mode in ["native", "generic"] {
+        let (mut here, there) = pair(mode);
+        let pod = here.pod("pod", &NodePlan(1).pod(POD));
+        let remote = there.pod("remote", &NodePlan(2).pod(POD));
+        let paths = [Path::v4(&remote, &pod), Path::v6(&remote, &pod)];
+        let stop = AtomicBool::new(false);
+        thread::scope(|scope| {
+            for path in paths {
+                let stop = &stop;
+                scope.spawn(move || {
+                    while !stop.load(Ordering::Relaxed) {
+                        // Over a kill it lasts longer; that it ends is what the last transfer shows.
+                        let _ = transfer(path, TRANSFER_BYTES);
+                    }
+                });
+            }
+            for _ in 0..KILLS {
+                thread::sleep(Duration::from_millis(200));
+                here.kill();
+                here.start();
+                // In the mode named, or it would not have started; and without the leftovers of the one before.
+                assert_eq!(here.podwire_json(&["status"])["uplink"]["xdp"]["mode"], mode);
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+        for path in paths {
+            assert_ping(path);
+            let done = transfer(path, TRANSFER_BYTES);
+            assert!(done.is_ok(), "{mode} mode, TCP to {}: {done:?}", path.target);
+        }
+        assert!(here.total("xdp_rx_frames") > 0);
+        here.assert_every_frame_is_counted();
+    }
+}
+
+#[test]
+fn without_a_mode_named_the_best_one_is_taken_and_status_says_why() {
+    let (here, there) = pair("auto");
+    let status = here.podwire_json(&["status"]);
+    let xdp = &status["uplink"]["xdp"];
+    assert_eq!((&xdp["mode"], &xdp["queues"]), (&"native".into(), &1.into()), "{status}");
+    assert!(xdp["passed_over"][0].as_str().unwrap().starts_with("zerocopy: "), "{status}");
+    let text = here.podwire(&["status"]);
+    assert!(text.contains("uplink_mode") && text.contains("native, receive queues 1, sends through udp"), "{text}");
+    drop(there);
+}

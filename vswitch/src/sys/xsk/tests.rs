@@ -1,0 +1,182 @@
+//! Sockets on a veth of a namespace of their own, with the steering program in front. Need root.
+
+use std::net::UdpSocket;
+use std::time::Duration;
+
+use super::*;
+use crate::sys::bpf::{AttachMode, SteerSpec, Steering};
+use crate::sys::netlink::Netlink;
+use crate::sys::netns::testing::TestNetns;
+
+const PORT: u16 = 4_789;
+
+/// Two namespaces on one wire: `nic` with 10.9.0.1 in the first, `far` with 10.9.0.2 in the second.
+fn wire() -> (TestNetns, TestNetns) {
+    let (near, far) = (TestNetns::new(), TestNetns::new());
+    near.ip(&format!("link add nic type veth peer name far netns {}", far.name));
+    for (netns, link, host) in [(&near, "nic", 1), (&far, "far", 2)] {
+        netns.ip(&format!("addr add 10.9.0.{host}/24 dev {link}"));
+        netns.ip(&format!("link set {link} up"));
+    }
+    (near, far)
+}
+
+fn open(queue: u32, mode: BindMode) -> Result<XskSocket, XskError> {
+    XskSocket::open(&XskSpec { device: "nic".into(), queue, mode })
+}
+
+/// A program on `nic` that steers to this socket.
+fn steer(socket: &XskSocket, mode: AttachMode) -> Steering {
+    let index = Netlink::open().unwrap().link("nic").unwrap().index;
+    let addresses = vec!["10.9.0.1".parse().unwrap()];
+    let mut steering = Steering::load(&SteerSpec { addresses, port: PORT, frame_bytes_max: 70_000 }).unwrap();
+    steering.attach("nic", index, mode).unwrap();
+    steering.set_socket(0, socket.fd()).unwrap();
+    steering
+}
+
+#[track_caller]
+fn assert_conserved(socket: &mut XskSocket) {
+    let census = socket.census();
+    assert_eq!(census.total(), SLOTS, "{census:?}");
+}
+
+/// Packets as they came, each put together from its slots.
+fn receive(socket: &mut XskSocket, count: usize) -> Vec<Vec<u8>> {
+    let (mut packets, mut packet) = (vec![], vec![]);
+    for _ in 0..200 {
+        while let Some(slot) = socket.receive() {
+            assert_conserved(socket);
+            packet.extend_from_slice(socket.bytes(&slot));
+            let continued = slot.is_continued();
+            socket.release(slot);
+            if !continued {
+                packets.push(std::mem::take(&mut packet));
+            }
+        }
+        socket.refill();
+        assert_conserved(socket);
+        if packets.len() >= count {
+            return packets;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    panic!(
+        "{} packets of {count} came: {:?} {:?}",
+        packets.len(),
+        socket.watch().unwrap().statistics(),
+        socket.census()
+    );
+}
+
+#[test]
+fn datagrams_come_in_order_and_no_slot_is_lost() {
+    for mode in [AttachMode::Native, AttachMode::Generic] {
+        let (near, far) = wire();
+        near.enter(|| {
+            let mut socket = open(0, BindMode::Copy).unwrap();
+            let _steering = steer(&socket, mode);
+            let sender = far.enter(|| UdpSocket::bind("10.9.0.2:0").unwrap());
+            // More than the socket has slots, so that each is used again.
+            for round in 0..(SLOTS / 64 + 20) {
+                for number in 0..64 {
+                    let payload = vec![u8::try_from((round + number) % 251).unwrap(); 100 + number];
+                    sender.send_to(&payload, ("10.9.0.1", PORT)).unwrap();
+                }
+                let packets = receive(&mut socket, 64);
+                assert_eq!(packets.len(), 64);
+                for (number, packet) in packets.iter().enumerate() {
+                    let payload = &packet[14 + 20 + 8..];
+                    assert_eq!(payload, vec![u8::try_from((round + number) % 251).unwrap(); 100 + number], "{mode}");
+                }
+            }
+            assert_eq!(socket.watch().unwrap().statistics().unwrap(), XskStatistics::default());
+            assert_eq!(socket.census().held, 0);
+        });
+    }
+}
+
+#[test]
+fn a_packet_longer_than_a_slot_comes_in_several() {
+    for mode in [AttachMode::Native, AttachMode::Generic] {
+        let (near, far) = wire();
+        near.ip("link set nic mtu 9000");
+        far.ip("link set far mtu 9000");
+        near.enter(|| {
+            let mut socket = open(0, BindMode::Copy).unwrap();
+            assert!(socket.is_multi_buffer(), "this kernel has XDP_USE_SG");
+            let _steering = steer(&socket, mode);
+            let payload: Vec<u8> = (0..8_900_u16).map(|at| u8::try_from(at % 253).unwrap()).collect();
+            let sender = far.enter(|| UdpSocket::bind("10.9.0.2:0").unwrap());
+            sender.send_to(&payload, ("10.9.0.1", PORT)).unwrap();
+            let packets = receive(&mut socket, 1);
+            assert_eq!(packets[0][14 + 20 + 8..], payload, "{mode}");
+        });
+    }
+}
+
+#[test]
+fn packets_are_sent_and_their_slots_come_back() {
+    let (near, far) = wire();
+    let receiver = far.enter(|| UdpSocket::bind("10.9.0.2:7000").unwrap());
+    receiver.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let far_mac = far.enter(|| Netlink::open().unwrap().link("far").unwrap().mac.unwrap());
+    near.enter(|| {
+        let mut socket = open(0, BindMode::Copy).unwrap();
+        let ip = [&[0x45, 0, 0, 33, 0, 0, 0, 0, 64, 17, 0x66, 0xb8, 10, 9, 0, 1, 10, 9, 0, 2][..]].concat();
+        let udp = [&6_000_u16.to_be_bytes()[..], &7_000_u16.to_be_bytes(), &13_u16.to_be_bytes(), &[0; 2]].concat();
+        let head = [&far_mac.0[..], &[2, 0, 0, 0, 0, 1, 8, 0], &ip, &udp].concat();
+        for number in 0..3_000_u16 {
+            let mut slot = socket.take().expect("slots come back");
+            assert!(socket.write(&mut slot, &[&head, b"abc", &number.to_be_bytes()]));
+            socket.send(slot).expect("the ring has room");
+            socket.kick();
+            assert_conserved(&mut socket);
+            let mut bytes = [0; 16];
+            let (len, _) = receiver.recv_from(&mut bytes).unwrap();
+            assert_eq!(bytes[..len], [&b"abc"[..], &number.to_be_bytes()].concat());
+        }
+        socket.kick();
+        assert_eq!(socket.unsent(), 0);
+        let mut slot = socket.take().unwrap();
+        assert!(!socket.write(&mut slot, &[&[0; SLOT_DATA_BYTES + 1]]), "longer than a slot");
+        socket.release(slot);
+        assert_conserved(&mut socket);
+    });
+}
+
+#[test]
+fn a_refusal_says_which_queue_of_which_nic_and_why() {
+    let (near, _far) = wire();
+    near.enter(|| {
+        let error = open(0, BindMode::ZeroCopy).unwrap_err().to_string();
+        assert!(error.contains("queue 0 of nic in zero-copy mode: the driver does not support it"), "{error}");
+        let error = open(7, BindMode::Copy).unwrap_err().to_string();
+        assert!(error.contains("queue 7 of nic in copy mode"), "{error}");
+    });
+}
+
+#[test]
+fn a_queue_can_be_bound_again_at_once_after_its_socket_was_closed() {
+    let (near, _far) = wire();
+    near.enter(|| {
+        for _ in 0..5 {
+            let socket = open(0, BindMode::Copy).unwrap();
+            let steering = steer(&socket, AttachMode::Native);
+            drop(steering);
+            drop(socket);
+        }
+    });
+}
+
+#[test]
+fn a_nic_says_how_many_queues_it_receives_on() {
+    let near = TestNetns::new();
+    near.ip("link add nic numrxqueues 4 numtxqueues 4 type veth peer name far");
+    near.enter(|| {
+        assert_eq!(rx_queues("nic").unwrap(), 4);
+        assert_eq!(rx_queues("lo").unwrap(), 1, "its driver does not say");
+        let error = rx_queues("nowhere").unwrap_err().to_string();
+        assert!(error.contains("nowhere"), "{error}");
+    });
+}
