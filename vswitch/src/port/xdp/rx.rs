@@ -1,17 +1,21 @@
-//! The receiving half: what the steering program sent to one queue's socket becomes one frame a packet, in order.
+//! The receiving half: what the steering program sent to one queue's socket becomes frames in order; TCP segments that
+//! continue one another become one ([`Coalescer`]).
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::XdpStatus;
-use super::outer::{Tunnelled, Unsound, read};
+use super::outer::{Unsound, read};
 use crate::frame::{Batch, Frame, FramePool};
-use crate::port::{PortRx, RxStatus};
+use crate::limits::BATCH_FRAMES;
+use crate::port::{Coalescer, PortRx, RxStatus};
 use crate::sys::xsk::{SLOTS, Slot, XskSocket};
 
 /// Slots that are gathered before they are given to the kernel again.
 const REFILL_SLOTS: usize = 64;
+/// Bytes of packets received in one go: a few super-frames, so that they are sent while in cache.
+const BURST_BYTES: usize = 256 * 1024;
 
 /// Receives from one queue.
 #[derive(Debug)]
@@ -19,43 +23,57 @@ pub struct XdpRx {
     socket: XskSocket,
     /// Slots made free since the kernel last got some.
     freed: usize,
+    coalescer: Coalescer,
     status: Arc<XdpStatus>,
 }
 
 impl XdpRx {
     pub(super) fn new(socket: XskSocket, status: Arc<XdpStatus>) -> Self {
-        Self { socket, freed: 0, status }
+        Self { socket, freed: 0, coalescer: Coalescer::default(), status }
     }
 
-    /// Fills a frame with the next datagram of the tunnel, passing over what is none. False when the queue is empty.
-    fn fill(&mut self, frame: &mut Frame) -> bool {
-        while let Some(slot) = self.socket.receive() {
-            let found = if slot.is_continued() { self.gather(frame, slot) } else { self.copy(frame, slot) };
-            match found {
-                Ok(tunnelled) => {
-                    frame.outer = Some(tunnelled.outer);
-                    return true;
-                }
-                Err(Unsound::Malformed) => self.status.malformed.fetch_add(1, Ordering::Relaxed),
-                Err(Unsound::Checksum) => self.status.checksum_errors.fetch_add(1, Ordering::Relaxed),
-            };
-        }
+    /// Adds the next packet of the queue to the batch, which has room for a frame; false when it is dropped since it is
+    /// no sound datagram.
+    fn add(&mut self, slot: Slot, pool: &mut FramePool, batch: &mut Batch) -> bool {
+        let added = if slot.is_continued() { self.gather(slot, pool, batch) } else { self.copy(slot, pool, batch) };
+        match added {
+            Ok(()) => return true,
+            Err(Unsound::Malformed) => self.status.malformed.fetch_add(1, Ordering::Relaxed),
+            Err(Unsound::Checksum) => self.status.checksum_errors.fetch_add(1, Ordering::Relaxed),
+        };
         false
     }
 
     /// Copies the payload of a packet that lies in one slot.
-    fn copy(&mut self, frame: &mut Frame, slot: Slot) -> Result<Tunnelled, Unsound> {
+    fn copy(&mut self, slot: Slot, pool: &mut FramePool, batch: &mut Batch) -> Result<(), Unsound> {
         let bytes = self.socket.bytes(&slot);
-        let found = read(bytes);
-        if let Ok(tunnelled) = &found {
-            frame.fill(&bytes[tunnelled.payload.clone()]);
-        }
+        let found = read(bytes).map(|tunnelled| {
+            let added = self.coalescer.add(pool, batch, &bytes[tunnelled.payload], tunnelled.outer);
+            debug_assert!(added, "there was room for a frame");
+        });
         self.free(slot);
         found
     }
 
-    /// Puts together a packet that lies in several slots, then takes its outer headers off.
-    fn gather(&mut self, frame: &mut Frame, first: Slot) -> Result<Tunnelled, Unsound> {
+    /// Puts together a packet that lies in several slots. What was joined so far comes before it.
+    fn gather(&mut self, first: Slot, pool: &mut FramePool, batch: &mut Batch) -> Result<(), Unsound> {
+        self.coalescer.finish(batch);
+        let Some(mut frame) = pool.take() else {
+            debug_assert!(false, "there was a buffer for a frame");
+            return Ok(());
+        };
+        match self.gather_into(&mut frame, first) {
+            Ok(()) => batch.push(frame),
+            Err(unsound) => {
+                pool.give(frame);
+                return Err(unsound);
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies a packet of several slots, then takes its outer headers off.
+    fn gather_into(&mut self, frame: &mut Frame, first: Slot) -> Result<(), Unsound> {
         let mut len = 0;
         let mut fits = true;
         let mut next = Some(first);
@@ -78,7 +96,8 @@ impl XdpRx {
         let tunnelled = read(frame.bytes())?;
         frame.set_len(tunnelled.payload.end);
         frame.pull(tunnelled.payload.start);
-        Ok(tunnelled)
+        frame.outer = Some(tunnelled.outer);
+        Ok(())
     }
 
     fn free(&mut self, slot: Slot) {
@@ -96,22 +115,28 @@ impl XdpRx {
 
 impl PortRx for XdpRx {
     fn rx(&mut self, pool: &mut FramePool, batch: &mut Batch, budget: usize) -> RxStatus {
+        let frames_max = batch.len() + budget.min(batch.room()).min(pool.free());
         let mut status = RxStatus::More;
-        let before = batch.len();
-        for _ in 0..budget.min(batch.room()) {
-            let Some(mut frame) = pool.take() else { break };
-            if !self.fill(&mut frame) {
-                pool.give(frame);
+        let (mut packets, mut bytes) = (0, 0);
+        while batch.len() < frames_max && bytes < BURST_BYTES {
+            let Some(slot) = self.socket.receive() else {
                 status = RxStatus::Drained;
                 break;
-            }
-            batch.push(frame);
+            };
+            bytes += self.socket.bytes(&slot).len();
+            packets += u64::from(self.add(slot, pool, batch));
         }
-        self.status.frames.fetch_add((batch.len() - before) as u64, Ordering::Relaxed);
+        self.coalescer.finish(batch);
+        self.status.frames.fetch_add(packets, Ordering::Relaxed);
         if self.freed >= REFILL_SLOTS || (status == RxStatus::Drained && self.freed > 0) {
             self.refill();
         }
         status
+    }
+
+    /// A burst is bounded in bytes, and all of it together is what segments are joined in.
+    fn step_frames(&self) -> usize {
+        BATCH_FRAMES
     }
 
     fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
