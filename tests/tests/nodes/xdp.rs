@@ -1,4 +1,5 @@
 //! The xdp uplink shares its NIC: other traffic goes on whatever happens to the switch, and a killed one starts again.
+#![allow(clippy::disallowed_methods, reason = "a test that waits for, and times, real kernels in real time")]
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
