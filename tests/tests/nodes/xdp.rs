@@ -152,6 +152,30 @@ fn a_switch_killed_under_load_starts_again_at_once_and_connections_go_on() {
 }
 
 #[test]
+fn cleanup_waits_for_nobody_and_leaves_no_trace() {
+    let (mut here, there) = pair("native");
+    let pod = here.pod("pod", &NodePlan(1).pod(POD));
+    let refused = here.cleanup();
+    assert!(!refused.ok(), "a running switch is not pulled away under its pods");
+    assert!(refused.stderr.contains("another podwired uses the store"), "{refused:?}");
+    here.kill();
+    assert!(here.netns.ip("link show podwire0").contains("podwire0"), "a killed one leaves its interfaces");
+    let text = here.cleanup().expect("cleanup failed");
+    for what in ["interface eth0 of pod pod", "interface podwire0", "podwired.sock", "podwired.redb"] {
+        let told = text.lines().any(|line| line.starts_with("removed ") && line.ends_with(what));
+        assert!(told, "{what} is missing in:\n{text}");
+    }
+    for (netns, interface) in [(&here.netns, "podwire0"), (&pod.netns, "eth0")] {
+        let links = netns.ip("link show");
+        assert!(!links.contains(interface), "{links}");
+    }
+    assert!(!runs_a_program(&here));
+    let again = here.cleanup().expect("cleanup failed");
+    assert!(again.contains("nothing of podwired is left"), "{again}");
+    drop(there);
+}
+
+#[test]
 fn without_a_mode_named_the_best_one_is_taken_and_status_says_why() {
     let (here, there) = pair("auto");
     let status = here.podwire_json(&["status"]);
