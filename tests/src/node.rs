@@ -159,6 +159,13 @@ impl Node {
         }
     }
 
+    /// Runs `podwired cleanup` with this node's configuration.
+    #[track_caller]
+    pub fn cleanup(&self) -> Outcome {
+        let config = self.folder.path().join("podwired.toml").display().to_string();
+        self.netns.exec(&binary("podwired").display().to_string(), &["--config", &config, "cleanup"])
+    }
+
     /// Asks the daemon to read its configuration again.
     pub fn reload(&self) {
         if let Some(daemon) = &self.daemon {

@@ -8,7 +8,9 @@
  *
  * The inner packet must fill the datagram: where the stack hands over many datagrams merged into one frame (on a veth,
  * or after GRO, in generic mode), only the kernel knows where to cut, and tells it to the UDP socket. A frame whose
- * sender put bytes behind the inner packet looks the same, so guessing would let pods forge datagrams.
+ * sender put bytes behind the inner packet looks the same, so guessing would let pods forge datagrams. A kernel's tunnel
+ * on a veth hands over inner UDP super-frames, which do fill the datagram; what could be one, since its checksums were left
+ * to a NIC, passes too.
  *
  * Needs no kernel or libbpf headers: the few layouts it reads are written out below, with where they come from.
  * `make bpf` compiles it into steer.bpf.o, which is committed; vswitch/src/sys/bpf.rs loads it.
@@ -52,7 +54,8 @@ struct config {
 	/* Longest frame in bytes that the sockets take. */
 	u32 frame_max;
 	u16 port;
-	u16 pad;
+	/* Whether the stack may hand over super-frames: in generic mode. */
+	u16 merged;
 };
 const volatile struct config podwire_config SEC(".rodata") = {};
 
@@ -61,7 +64,10 @@ const volatile struct config podwire_config SEC(".rodata") = {};
 #define IPV6_LEN 40
 #define UDP_LEN 8
 #define VXLAN_LEN 8
+#define PROTOCOL_ICMP 1
+#define PROTOCOL_TCP 6
 #define PROTOCOL_UDP 17
+#define PROTOCOL_ICMPV6 58
 #define TYPE_IPV4 0x0800
 #define TYPE_IPV6 0x86dd
 
@@ -110,13 +116,42 @@ struct inner {
 	struct ethernet eth;
 	/* The first bytes of either IP header: version 4 has its total length at 2, version 6 its payload's at 4. */
 	u8 version;
-	u8 skipped;
+	u8 tos;
 	u16 v4_total_len;
 	u16 v6_payload_len;
+	u8 v6_next_header;
+	u8 ttl;
+	u8 hop;
+	u8 v4_protocol;
 };
 
+/* Sum of a pseudo-header (RFC 768, RFC 8200) in network order, folded to 16 bits: what a sender that left the checksum to
+ * a NIC wrote into the field. */
+static __attribute__((always_inline)) u16 pseudo_sum(const u16 *addresses, int words, u32 payload_len)
+{
+	u32 sum = be16(PROTOCOL_UDP) + be16(payload_len);
+	int at;
+
+#pragma clang loop unroll(full)
+	for (at = 0; at < words; at++)
+		sum += addresses[at];
+	sum = (sum & 0xffff) + (sum >> 16);
+	return (sum & 0xffff) + (sum >> 16);
+}
+
+/* Whether the inner packet can not be several that a UDP sender left merged. Only those whose checksums are left too are;
+ * TCP super-frames may come, as they do from a UDP socket. */
+static __attribute__((always_inline)) int is_whole(u8 protocol, u16 checksum, u16 pseudo)
+{
+	if (!podwire_config.merged)
+		return 1;
+	if (protocol == PROTOCOL_UDP)
+		return checksum && checksum != pseudo;
+	return protocol == PROTOCOL_TCP || protocol == PROTOCOL_ICMP || protocol == PROTOCOL_ICMPV6;
+}
+
 /* Whether the datagram is for our port, as long as its IP packet says, and filled by one inner IP packet. */
-static __attribute__((always_inline)) int is_tunnel(const struct udp *udp, const u8 *end, u32 payload_len)
+static __attribute__((always_inline)) int is_tunnel(const struct udp *udp, const u8 *end, u32 payload_len, u16 pseudo)
 {
 	const struct inner *inner = (const void *)(udp + 1);
 	u32 headers_len = UDP_LEN + VXLAN_LEN + ETH_LEN;
@@ -126,9 +161,11 @@ static __attribute__((always_inline)) int is_tunnel(const struct udp *udp, const
 	if ((const u8 *)(inner + 1) > end)
 		return 0;
 	if (inner->eth.type == be16(TYPE_IPV4))
-		return headers_len + be16(inner->v4_total_len) == payload_len;
+		return headers_len + be16(inner->v4_total_len) == payload_len &&
+		       is_whole(inner->v4_protocol, udp->checksum, pseudo);
 	if (inner->eth.type == be16(TYPE_IPV6))
-		return headers_len + IPV6_LEN + be16(inner->v6_payload_len) == payload_len;
+		return headers_len + IPV6_LEN + be16(inner->v6_payload_len) == payload_len &&
+		       is_whole(inner->v6_next_header, udp->checksum, pseudo);
 	return 0;
 }
 
@@ -146,7 +183,8 @@ static __attribute__((always_inline)) int is_ours_v4(const u8 *at, const u8 *end
 	total_len = be16(ip->total_len);
 	if (ip->destination != podwire_config.v4 || total_len > packet_len || total_len < IPV4_LEN)
 		return 0;
-	return is_tunnel(udp, end, total_len - IPV4_LEN);
+	total_len -= IPV4_LEN;
+	return is_tunnel(udp, end, total_len, pseudo_sum((const u16 *)&ip->source, 4, total_len));
 }
 
 static __attribute__((always_inline)) int is_ours_v6(const u8 *at, const u8 *end, u64 packet_len)
@@ -167,7 +205,7 @@ static __attribute__((always_inline)) int is_ours_v6(const u8 *at, const u8 *end
 	payload_len = be16(ip->payload_len);
 	if (IPV6_LEN + payload_len > packet_len)
 		return 0;
-	return is_tunnel(udp, end, payload_len);
+	return is_tunnel(udp, end, payload_len, pseudo_sum((const u16 *)&ip->source, 16, payload_len));
 }
 
 SEC("xdp.frags")

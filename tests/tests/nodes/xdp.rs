@@ -1,4 +1,5 @@
 //! The xdp uplink shares its NIC: other traffic goes on whatever happens to the switch, and a killed one starts again.
+#![allow(clippy::disallowed_methods, reason = "a test that waits for, and times, real kernels in real time")]
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -148,6 +149,30 @@ fn a_switch_killed_under_load_starts_again_at_once_and_connections_go_on() {
         assert!(here.total("xdp_rx_frames") > 0);
         here.assert_every_frame_is_counted();
     }
+}
+
+#[test]
+fn cleanup_waits_for_nobody_and_leaves_no_trace() {
+    let (mut here, there) = pair("native");
+    let pod = here.pod("pod", &NodePlan(1).pod(POD));
+    let refused = here.cleanup();
+    assert!(!refused.ok(), "a running switch is not pulled away under its pods");
+    assert!(refused.stderr.contains("another podwired uses the store"), "{refused:?}");
+    here.kill();
+    assert!(here.netns.ip("link show podwire0").contains("podwire0"), "a killed one leaves its interfaces");
+    let text = here.cleanup().expect("cleanup failed");
+    for what in ["interface eth0 of pod pod", "interface podwire0", "podwired.sock", "podwired.redb"] {
+        let told = text.lines().any(|line| line.starts_with("removed ") && line.ends_with(what));
+        assert!(told, "{what} is missing in:\n{text}");
+    }
+    for (netns, interface) in [(&here.netns, "podwire0"), (&pod.netns, "eth0")] {
+        let links = netns.ip("link show");
+        assert!(!links.contains(interface), "{links}");
+    }
+    assert!(!runs_a_program(&here));
+    let again = here.cleanup().expect("cleanup failed");
+    assert!(again.contains("nothing of podwired is left"), "{again}");
+    drop(there);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! Nothing here touches a frame. The engine is driven through its snapshots and commands only.
 
 pub mod backend;
+mod cleanup;
 pub mod config;
 pub mod controller;
 pub mod devices;

@@ -11,6 +11,7 @@ use podwire_control::service;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::backend::Daemon;
+use super::cleanup::cleanup;
 use super::config::{Config, DEFAULT_PATH};
 use super::controller::{Controller, TICK_MS};
 use super::events::EventBus;
@@ -31,6 +32,8 @@ struct Args {
 enum Verb {
     /// Checks the configuration and exits.
     Check,
+    /// Takes away whatever podwired left on this node: interfaces of pods and host, steering program, socket, store.
+    Cleanup,
 }
 
 /// Runs the daemon until SIGTERM or SIGINT.
@@ -41,8 +44,10 @@ pub fn main() -> ExitCode {
     let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi).init();
     let args = Args::parse();
-    if matches!(args.command, Some(Verb::Check)) {
-        return check(&args.config);
+    match args.command {
+        Some(Verb::Check) => return check(&args.config),
+        Some(Verb::Cleanup) => return clean(&args.config),
+        None => {}
     }
     match serve(args.config) {
         Ok(()) => ExitCode::SUCCESS,
@@ -61,6 +66,32 @@ fn check(path: &std::path::Path) -> ExitCode {
         Ok(_) => {
             println!("{} is fine", path.display());
             ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Takes away what is left of podwired, and says what that was; a person reads it, so it goes to no log.
+#[allow(clippy::print_stdout, reason = "the answer of `podwired cleanup`")]
+fn clean(path: &std::path::Path) -> ExitCode {
+    let config = match Config::load(path) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match cleanup(&config) {
+        Ok(cleaned) => {
+            cleaned.removed.iter().for_each(|what| println!("removed {what}"));
+            cleaned.failed.iter().for_each(|what| eprintln!("could not remove {what}"));
+            if cleaned.removed.is_empty() && cleaned.failed.is_empty() {
+                println!("nothing of podwired is left");
+            }
+            if cleaned.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(error) => {
             eprintln!("{error}");

@@ -110,6 +110,8 @@ pub struct SteerSpec {
     pub port: u16,
     /// Longest frame in bytes, Ethernet header included, that the sockets take; longer ones pass to the kernel.
     pub frame_bytes_max: u32,
+    /// Whether the stack may hand over super-frames, as it may in generic mode; what could be one then passes.
+    pub merged: bool,
 }
 
 /// `struct config` of the source.
@@ -120,7 +122,7 @@ struct Config {
     v4: [u8; 4],
     frame_max: u32,
     port: [u8; 2],
-    pad: u16,
+    merged: u16,
 }
 
 // SAFETY: plain integers in C layout without padding, 28 bytes.
@@ -142,7 +144,7 @@ impl Config {
             v4: v4.unwrap_or(Ipv4Addr::UNSPECIFIED).octets(),
             frame_max: spec.frame_bytes_max,
             port: spec.port.to_be_bytes(),
-            pad: 0,
+            merged: spec.merged.into(),
         }
     }
 }

@@ -199,6 +199,7 @@ fn open_in(spec: &XdpSpec, index: u32, queues: u32, mode: XdpMode) -> Result<(St
         addresses: spec.addresses.clone(),
         port: spec.port,
         frame_bytes_max: u32::try_from(longest).unwrap_or(u32::MAX),
+        merged: attach == AttachMode::Generic,
     })?;
     for socket in &sockets {
         steering.set_socket(socket.queue(), socket.fd())?;

@@ -12,7 +12,7 @@ use crate::port::udp::{UdpSpec, UdpUplink};
 use crate::port::{Outgoing, PortRx, PortTx, RxStatus};
 use crate::sys::bpf::attached;
 use crate::sys::netns::testing::{TestNetns, run};
-use crate::wire::checksum;
+use crate::wire::{checksum, tcp};
 
 const PORT: u16 = 4_789;
 const TOS: u8 = 0b1011_1010;
@@ -41,11 +41,13 @@ fn udp_uplink(host: u8) -> UdpUplink {
     UdpUplink::open(&UdpSpec { addresses, port: PORT, workers: 1, segmentation: true, checksum: true }).unwrap()
 }
 
-/// An inner frame with one whole IPv4 packet of `len` bytes.
+/// An inner frame with one whole IPv4 packet of `len` bytes, of TCP.
 fn inner(number: usize, len: usize) -> Vec<u8> {
     let total = u16::try_from(len).unwrap().to_be_bytes();
-    let byte = u8::try_from(number % 251).unwrap();
-    [&[2; 12][..], &[8, 0, 0x45, 0], &total, &vec![byte; len - 4]].concat()
+    let mut frame =
+        [&[2; 12][..], &[8, 0, 0x45, 0], &total, &vec![u8::try_from(number % 251).unwrap(); len - 4]].concat();
+    frame[14 + 9] = tcp::PROTOCOL;
+    frame
 }
 
 fn send(uplink: &mut UdpUplink, remote: &str, inner: &[u8]) {

@@ -8,6 +8,7 @@ use aya::{TestRun, TestRunOptions};
 use super::*;
 use crate::sys::netlink::Netlink;
 use crate::sys::netns::testing::{TestNetns, run};
+use crate::wire::checksum;
 
 const PORT: u16 = 4_789;
 const OURS_V4: &str = "10.0.0.1";
@@ -19,7 +20,7 @@ const FRAME_MAX: u32 = 1_800;
 
 fn spec() -> SteerSpec {
     let addresses = [OURS_V6, OURS_V4].map(|text| text.parse().unwrap()).to_vec();
-    SteerSpec { addresses, port: PORT, frame_bytes_max: FRAME_MAX }
+    SteerSpec { addresses, port: PORT, frame_bytes_max: FRAME_MAX, merged: false }
 }
 
 /// A socket that is bound to nothing, which is enough for a map.
@@ -187,6 +188,45 @@ fn everything_else_passes_to_the_kernel() {
             assert_eq!(steering.verdict(&whole[..len]), PASS, "cut to {len} bytes");
         }
         assert_eq!(steering.verdict(&whole), REDIRECT);
+    }
+}
+
+/// A frame of ours with an inner packet of this protocol and this outer UDP checksum; `None` is the pseudo-header's sum.
+fn unfinished(v6_outer: bool, v6_inner: bool, protocol: u8, field: Option<u16>) -> Vec<u8> {
+    let inner = match v6_inner {
+        true => v6(&v6_packet("fd00:244:1::2", protocol, &[5; 40])),
+        false => changed(v4(&v4_packet("10.244.1.2", 0, &[], &[5; 40])), 14 + 9, protocol),
+    };
+    let datagram = datagram(PORT, &inner);
+    let len = u32::try_from(datagram.len()).unwrap();
+    let (frame, at, pseudo) = if v6_outer {
+        let pseudo = checksum::pseudo_v6("fd00::2".parse().unwrap(), OURS_V6.parse().unwrap(), 17, len);
+        (v6(&v6_packet(OURS_V6, 17, &datagram)), 14 + 40 + 6, pseudo)
+    } else {
+        let pseudo = checksum::pseudo_v4(Ipv4Addr::new(10, 0, 0, 2), OURS_V4.parse().unwrap(), 17, len);
+        (v4(&v4_packet(OURS_V4, 0, &[], &datagram)), 14 + 20 + 6, pseudo)
+    };
+    let [high, low] = field.unwrap_or(checksum::fold(pseudo)).to_be_bytes();
+    changed(changed(frame, at, high), at + 1, low)
+}
+
+#[test]
+fn what_could_be_a_udp_super_frame_passes_where_there_are_any() {
+    let socket = af_xdp();
+    for merged in [true, false] {
+        let mut steering = Steering::load(&SteerSpec { merged, ..spec() }).unwrap();
+        steering.set_socket(0, socket.as_fd()).unwrap();
+        for (v6_outer, v6_inner) in [(false, false), (false, true), (true, false), (true, true)] {
+            let mut verdict = |protocol, field| steering.verdict(&unfinished(v6_outer, v6_inner, protocol, field));
+            let maybe = if merged { PASS } else { REDIRECT };
+            assert_eq!(verdict(17, None), maybe, "UDP whose outer checksum was left to a NIC");
+            assert_eq!(verdict(17, Some(0)), maybe, "UDP without an outer checksum");
+            assert_eq!(verdict(17, Some(0x1234)), REDIRECT, "UDP in a finished datagram is one");
+            for protocol in [6, 1, 58] {
+                assert_eq!(verdict(protocol, None), REDIRECT, "protocol {protocol}");
+            }
+            assert_eq!(verdict(132, None), maybe, "SCTP has super-frames too");
+        }
     }
 }
 

@@ -21,6 +21,15 @@ fn wire() -> (TestNetns, TestNetns) {
     (near, far)
 }
 
+/// What the steering program takes: a VXLAN header and an inner frame with one IPv4 packet of TCP, `len` bytes in all, which
+/// `number` tells from others.
+fn tunnelled(number: usize, len: usize) -> Vec<u8> {
+    let total = u16::try_from(len - 22).unwrap().to_be_bytes();
+    let head = [&[8, 0, 0, 0, 0, 0, 42, 0][..], &[2; 12], &[8, 0, 0x45, 0], &total, &[0, 0, 0x40, 0, 64, 6]].concat();
+    let rest = (head.len()..len).map(|at| u8::try_from((at + number) % 251).unwrap());
+    head.iter().copied().chain(rest).collect()
+}
+
 fn open(queue: u32, mode: BindMode) -> Result<XskSocket, XskError> {
     XskSocket::open(&XskSpec { device: "nic".into(), queue, mode })
 }
@@ -29,7 +38,8 @@ fn open(queue: u32, mode: BindMode) -> Result<XskSocket, XskError> {
 fn steer(socket: &XskSocket, mode: AttachMode) -> Steering {
     let index = Netlink::open().unwrap().link("nic").unwrap().index;
     let addresses = vec!["10.9.0.1".parse().unwrap()];
-    let mut steering = Steering::load(&SteerSpec { addresses, port: PORT, frame_bytes_max: 70_000 }).unwrap();
+    let mut steering =
+        Steering::load(&SteerSpec { addresses, port: PORT, frame_bytes_max: 70_000, merged: false }).unwrap();
     steering.attach("nic", index, mode).unwrap();
     steering.set_socket(0, socket.fd()).unwrap();
     steering
@@ -80,14 +90,13 @@ fn datagrams_come_in_order_and_no_slot_is_lost() {
             // More than the socket has slots, so that each is used again.
             for round in 0..(SLOTS / 64 + 20) {
                 for number in 0..64 {
-                    let payload = vec![u8::try_from((round + number) % 251).unwrap(); 100 + number];
-                    sender.send_to(&payload, ("10.9.0.1", PORT)).unwrap();
+                    sender.send_to(&tunnelled(round + number, 100 + number), ("10.9.0.1", PORT)).unwrap();
                 }
                 let packets = receive(&mut socket, 64);
                 assert_eq!(packets.len(), 64);
                 for (number, packet) in packets.iter().enumerate() {
                     let payload = &packet[14 + 20 + 8..];
-                    assert_eq!(payload, vec![u8::try_from((round + number) % 251).unwrap(); 100 + number], "{mode}");
+                    assert_eq!(payload, tunnelled(round + number, 100 + number), "{mode}");
                 }
             }
             assert_eq!(socket.watch().unwrap().statistics().unwrap(), XskStatistics::default());
@@ -106,7 +115,7 @@ fn a_packet_longer_than_a_slot_comes_in_several() {
             let mut socket = open(0, BindMode::Copy).unwrap();
             assert!(socket.is_multi_buffer(), "this kernel has XDP_USE_SG");
             let _steering = steer(&socket, mode);
-            let payload: Vec<u8> = (0..8_900_u16).map(|at| u8::try_from(at % 253).unwrap()).collect();
+            let payload = tunnelled(0, 8_900);
             let sender = far.enter(|| UdpSocket::bind("10.9.0.2:0").unwrap());
             sender.send_to(&payload, ("10.9.0.1", PORT)).unwrap();
             let packets = receive(&mut socket, 1);

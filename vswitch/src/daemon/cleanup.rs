@@ -1,0 +1,124 @@
+//! `podwired cleanup`: takes away whatever podwired left on this node, for those who remove it for good.
+//!
+//! What can be left: the steering program (only where something else holds its link), the host's TAP, the pods' TAPs that
+//! the store knows, the control socket, the store. Nothing stops at the first error; all are told at the end.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use podwire_control::model::{Object, Port};
+
+use super::config::Config;
+use super::store::{FILE_NAME, Store, StoreError};
+use crate::sys::bpf::{NicLock, attached, detach_ours};
+use crate::sys::netlink::{Netlink, NetlinkError};
+use crate::sys::netns::{NetnsHandle, in_netns};
+
+/// Kind of a TAP in the kernel's words.
+const TAP_KIND: &str = "tun";
+
+/// What was done.
+#[derive(Debug, Default)]
+pub(super) struct Cleaned {
+    /// What was taken away, in sentences.
+    pub(super) removed: Vec<String>,
+    /// What could not be, and why.
+    pub(super) failed: Vec<String>,
+}
+
+impl Cleaned {
+    /// Notes one step: true when something was there and is gone.
+    fn note(&mut self, what: &str, done: Result<bool, impl fmt::Display>) {
+        match done {
+            Ok(true) => self.removed.push(what.to_owned()),
+            Ok(false) => {}
+            Err(error) => self.failed.push(format!("{what}: {error}")),
+        }
+    }
+}
+
+/// Takes everything away.
+///
+/// # Errors
+/// [`StoreError::InUse`] while a podwired runs on this store; nothing was touched then.
+pub(super) fn cleanup(config: &Config) -> Result<Cleaned, StoreError> {
+    let mut cleaned = Cleaned::default();
+    let directory = &config.control.state_dir;
+    let store = directory.join(FILE_NAME);
+    let mut ports = Vec::new();
+    if store.exists() {
+        match Store::open(directory, config.node.name.as_str()).and_then(|mut store| store.load()) {
+            Ok(objects) => ports = stored_ports(objects.into_iter().map(|(_, object)| object)),
+            Err(error @ StoreError::InUse { .. }) => return Err(error),
+            Err(error) => cleaned.failed.push(format!("the pods' interfaces: {error}")),
+        }
+    }
+    if let Some(device) = config.uplink.as_ref().and_then(|uplink| uplink.device.as_deref()) {
+        cleaned.note(&format!("the steering program on {device}"), remove_program(device));
+    }
+    for port in &ports {
+        cleaned.note(&format!("interface {} of pod {}", port.ifname, port.name), remove_pod_tap(port));
+    }
+    let interface = &config.host.interface;
+    cleaned.note(&format!("interface {interface}"), remove_tap(interface));
+    // The store last: it is what tells of pods that failed now.
+    let files = [config.control.socket.clone(), store];
+    let keep_store = !cleaned.failed.is_empty();
+    for file in files.iter().filter(|file| !(keep_store && file.ends_with(FILE_NAME))) {
+        cleaned.note(&file.display().to_string(), remove_file(file));
+    }
+    Ok(cleaned)
+}
+
+fn stored_ports(objects: impl Iterator<Item = Object>) -> Vec<Port> {
+    let ports = objects.filter_map(|object| match object {
+        Object::Port(port) => Some(port),
+        _ => None,
+    });
+    ports.collect()
+}
+
+/// Takes a program of ours off the NIC. Another's is not ours to take, and a NIC that is gone has none.
+fn remove_program(device: &str) -> Result<bool, String> {
+    let found = match attached(device) {
+        Err(error) if error.is_not_found() => None,
+        found => found.map_err(|error| error.to_string())?,
+    };
+    if !found.is_some_and(|program| program.is_ours()) {
+        return Ok(false);
+    }
+    let link = Netlink::open().and_then(|mut netlink| netlink.link(device)).map_err(|error| error.to_string())?;
+    let _lock = NicLock::take(device, link.index).map_err(|error| error.to_string())?;
+    detach_ours(device).map_err(|error| error.to_string())
+}
+
+/// Removes a pod's TAP; a namespace that is gone took it along.
+fn remove_pod_tap(port: &Port) -> Result<bool, String> {
+    let path: PathBuf = port.netns.clone();
+    if !path.exists() {
+        return Ok(false);
+    }
+    let netns = NetnsHandle::open(&path).map_err(|error| error.to_string())?;
+    let done = in_netns(&netns, || remove_tap(&port.ifname)).map_err(|error| error.to_string())?;
+    done.map_err(|error| error.to_string())
+}
+
+/// Removes an interface of the calling thread's namespace if it is a TAP.
+fn remove_tap(name: &str) -> Result<bool, NetlinkError> {
+    let mut netlink = Netlink::open()?;
+    let Some(link) = netlink.find_link(name)? else { return Ok(false) };
+    if link.kind.as_deref() != Some(TAP_KIND) {
+        return Ok(false);
+    }
+    match netlink.delete_link(link.index) {
+        Err(error) if error.is_not_found() => Ok(false),
+        done => done.map(|()| true),
+    }
+}
+
+fn remove_file(path: &Path) -> std::io::Result<bool> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        done => done.map(|()| true),
+    }
+}
