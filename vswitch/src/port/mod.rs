@@ -134,4 +134,9 @@ pub trait PortTx: Send + std::fmt::Debug {
 
     /// Sends what [`PortTx::tx`] may have gathered; called once at the end of a pass.
     fn flush(&mut self) {}
+
+    /// Offloads of the device that switched themselves off since somebody last asked; asked after each flush.
+    fn offloads_disabled(&mut self) -> u64 {
+        0
+    }
 }

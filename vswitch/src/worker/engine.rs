@@ -12,7 +12,7 @@ use crate::outcome::{DropReason, Verdict};
 use crate::pipeline::{NoProbe, WorkerState, answer_too_big, forward};
 use crate::port::{PortRx, PortTx, RxStatus};
 use crate::snapshot::Snapshot;
-use crate::stats::{PacketCount, WorkerStats};
+use crate::stats::{Event, PacketCount, WorkerStats};
 
 /// Frame bytes one turn of one port may bring in: a few super-frames, so that they are sent while in cache.
 const TURN_BYTES: usize = 256 * 1024;
@@ -118,6 +118,9 @@ impl Engine {
             self.stats.rx(port, count);
             bytes += received;
             if frames == 0 {
+                if self.pool.free() == 0 {
+                    self.stats.count(Event::PoolEmpty, 1);
+                }
                 break;
             }
         }
@@ -154,3 +157,6 @@ impl Engine {
         debug_assert_eq!(self.pool.free(), self.pool.capacity(), "a frame was lost");
     }
 }
+
+#[cfg(test)]
+mod tests;

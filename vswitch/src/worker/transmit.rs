@@ -69,7 +69,7 @@ impl Transmitter {
             item.verdict = verdict;
             too_big |= verdict == Verdict::Drop(DropReason::TxTooBig);
         }
-        self.flush();
+        self.flush(stats);
         too_big
     }
 
@@ -77,14 +77,18 @@ impl Transmitter {
     pub fn send_answer(&mut self, snapshot: &Snapshot, item: &mut Item, stats: &WorkerStats) {
         // An answer that is lost is asked for again by the next packet.
         let _ = self.send_item(snapshot, item, stats);
-        self.flush();
+        self.flush(stats);
     }
 
-    fn flush(&mut self) {
+    fn flush(&mut self, stats: &WorkerStats) {
         while let Some(port) = self.touched.pop() {
             if let Some(half) = self.ports.get_mut(port.index()).and_then(Option::as_mut) {
                 half.touched = false;
                 half.device.flush();
+                let disabled = half.device.offloads_disabled();
+                if disabled > 0 {
+                    stats.count(Event::OffloadDisabled, disabled);
+                }
             }
         }
     }
@@ -98,7 +102,7 @@ impl Transmitter {
         if self.deliver(snapshot, &mut item, &way, stats).is_ok() {
             stats.count(Event::Originated, 1);
         }
-        self.flush();
+        self.flush(stats);
     }
 
     fn send_item(&mut self, snapshot: &Snapshot, item: &mut Item, stats: &WorkerStats) -> Verdict {

@@ -102,6 +102,8 @@ pub struct UdpStatus {
     segment_limit: AtomicUsize,
     receive_queue_bytes: AtomicUsize,
     segmentation_refused: AtomicU64,
+    /// Of which this many switched it off, and no worker has counted it yet.
+    disabled: AtomicU64,
     truncated: AtomicU64,
     receive_errors: AtomicU64,
 }
@@ -112,6 +114,7 @@ impl UdpStatus {
             segment_limit: AtomicUsize::new(segment_limit.min(SEGMENTS_MAX)),
             receive_queue_bytes: AtomicUsize::new(0),
             segmentation_refused: AtomicU64::new(0),
+            disabled: AtomicU64::new(0),
             truncated: AtomicU64::new(0),
             receive_errors: AtomicU64::new(0),
         }
@@ -155,7 +158,9 @@ impl UdpStatus {
 
     fn refuse_segmentation(&self) {
         self.segmentation_refused.fetch_add(1, Ordering::Relaxed);
-        self.disable_segmentation();
+        if self.segment_limit.swap(0, Ordering::Relaxed) > 0 {
+            self.disabled.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 

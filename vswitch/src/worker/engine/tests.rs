@@ -1,0 +1,103 @@
+//! What an engine counts of itself, over ports that misbehave.
+
+use std::collections::HashMap;
+use std::os::fd::BorrowedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use podwire_control::model::{Mac, Vni};
+
+use super::*;
+use crate::compile::{Device, HOST_PORT, Inputs, NodeSpec, compile, empty};
+use crate::port::{Outgoing, PortCaps, TxError};
+use crate::stats::Event;
+use crate::wire::nd;
+
+const PORT: PortId = PortId(0);
+
+/// A device that keeps every buffer it is lent, or none, and tells of an offload once for each frame it sends.
+#[derive(Debug, Default)]
+struct Odd {
+    keeps: bool,
+    kept: Vec<Frame>,
+    sent: Arc<AtomicU64>,
+    flushed: Arc<AtomicU64>,
+}
+
+impl PortRx for Odd {
+    fn rx(&mut self, pool: &mut FramePool, _batch: &mut Batch, _budget: usize) -> RxStatus {
+        self.kept.extend(std::iter::from_fn(|| pool.take()).take(if self.keeps { usize::MAX } else { 0 }));
+        RxStatus::More
+    }
+
+    fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+}
+
+impl PortTx for Odd {
+    fn tx(&mut self, _out: &Outgoing<'_>) -> Result<(), TxError> {
+        self.sent.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn flush(&mut self) {
+        self.flushed.store(self.sent.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+
+    fn offloads_disabled(&mut self) -> u64 {
+        self.sent.swap(0, Ordering::Relaxed)
+    }
+}
+
+/// A snapshot with the host port in the first slot.
+fn snapshot() -> Snapshot {
+    let node = NodeSpec {
+        name: "node1".into(),
+        pod_cidrs: vec!["10.244.1.0/24".parse().unwrap()],
+        cluster_cidrs: Vec::new(),
+        vni: Vni::try_from(1).unwrap(),
+        underlay_mtu: 1_500,
+        copy_dscp: false,
+    };
+    let device = Device { mac: Mac([2, 0, 0, 0, 0, 1]), mtu: 1_450, caps: PortCaps::NONE };
+    let devices = HashMap::from([(HOST_PORT.to_owned(), device)]);
+    let inputs = Inputs { node: &node, objects: &[], devices: &devices, previous: &empty(&node) };
+    compile(&inputs).snapshot
+}
+
+fn engine(keeps: bool, tx: Odd) -> Engine {
+    let mut engine = Engine::new(Arc::new(WorkerStats::new(PORTS_MAX)));
+    engine.attach(PORT, vec![Box::new(Odd { keeps, ..Odd::default() })], Box::new(tx));
+    engine
+}
+
+#[test]
+fn a_turn_without_a_free_buffer_is_counted() {
+    for (keeps, expected) in [(true, 2), (false, 0)] {
+        let mut engine = engine(keeps, Odd::default());
+        for _ in 0..2 {
+            assert_eq!(engine.turn(&snapshot(), MonoNs(1), PORT), Turn { status: RxStatus::More, frames: 0 });
+        }
+        assert_eq!(engine.stats().snapshot().event(Event::PoolEmpty), expected);
+    }
+}
+
+#[test]
+fn an_offload_that_switched_itself_off_is_counted_once() {
+    let mut engine = engine(false, Odd::default());
+    let own = [10, 244, 1, 1].into();
+    for told in [1, 2] {
+        engine.originate(&snapshot(), PORT, &nd::arp_request(Mac([2, 0, 0, 0, 0, 1]), own, own));
+        assert_eq!(engine.stats().snapshot().event(Event::OffloadDisabled), told);
+    }
+}
+
+#[test]
+fn what_the_switch_originates_is_flushed() {
+    let tx = Odd::default();
+    let flushed = Arc::clone(&tx.flushed);
+    let mut engine = engine(false, tx);
+    let own = [10, 244, 1, 1].into();
+    engine.originate(&snapshot(), PORT, &nd::arp_request(Mac([2, 0, 0, 0, 0, 1]), own, own));
+    assert_eq!(flushed.load(Ordering::Relaxed), 1);
+}
