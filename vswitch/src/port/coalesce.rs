@@ -7,9 +7,12 @@
 use arrayvec::ArrayVec;
 
 use crate::frame::{Batch, Frame, FramePool, Outer};
-use crate::limits::RUNS_MAX;
+use crate::limits::{FRAME_BUFFER_BYTES, FRAME_BYTES_MAX, FRAME_HEADROOM_BYTES, RUNS_MAX};
 use crate::segment::{Join, Run, Segment};
 use crate::wire::vxlan;
+
+/// The longest run fits a frame, with its tunnel header.
+const _: () = assert!(vxlan::HEADER_LEN + FRAME_BYTES_MAX <= FRAME_BUFFER_BYTES - FRAME_HEADROOM_BYTES);
 
 /// One flow's run, in the frame at a place of the batch.
 #[derive(Debug)]
@@ -62,7 +65,8 @@ impl Coalescer {
             let same_tunnel = frame.outer == Some(outer) && bytes.starts_with(tunnel);
             let joined = if same_tunnel { open.run.join(first, segment) } else { Join::Refused };
             if joined != Join::Refused {
-                frame.append(segment.payload());
+                let fits = frame.append(segment.payload());
+                debug_assert!(fits, "a run is no longer than an IP packet, and a frame holds one");
             }
             if joined != Join::Joined {
                 close(batch, &self.open.remove(place));

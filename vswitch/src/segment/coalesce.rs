@@ -15,7 +15,10 @@ const FLAGS_JOINED: u8 = tcp::FLAG_ACK | tcp::FLAG_PSH | tcp::FLAG_ECE | tcp::FL
 /// Behind an Ethernet header without tags.
 const L3: usize = ethernet::HEADER_LEN;
 /// Tells the families apart.
-const ETHERTYPE: std::ops::Range<usize> = L3 - 2..L3;
+const ETHERTYPE: usize = L3 - 2;
+/// Two addresses and two ports, which lie side by side.
+const FLOW_V4: usize = 2 * 4 + 4;
+const FLOW_V6: usize = 2 * 16 + 4;
 
 /// A TCP segment over plain IP, as far as joining looks at it.
 #[derive(Clone, Copy, Debug)]
@@ -70,42 +73,56 @@ impl<'a> Segment<'a> {
     /// Addresses and ports, which lie side by side.
     #[inline]
     fn flow(&self) -> &'a [u8] {
-        let addresses_len = if self.over_v4 { 2 * 4 } else { 2 * 16 };
-        &self.bytes[self.l4 - addresses_len..self.l4 + 4]
+        let flow_len = if self.over_v4 { FLOW_V4 } else { FLOW_V6 };
+        &self.bytes[self.l4 + 4 - flow_len..self.l4 + 4]
     }
 
     /// Whether a frame that was read as a segment before is of the same flow and direction.
     #[inline]
     #[must_use]
     pub fn is_flow_of(&self, frame: &[u8]) -> bool {
-        let flow = self.flow();
-        let start = self.l4 + 4 - flow.len();
-        frame.get(start..self.l4 + 4) == Some(flow) && frame[ETHERTYPE] == self.bytes[ETHERTYPE]
+        let same_flow = if self.over_v4 {
+            self.same::<FLOW_V4>(frame, self.l4 + 4 - FLOW_V4)
+        } else {
+            self.same::<FLOW_V6>(frame, self.l4 + 4 - FLOW_V6)
+        };
+        same_flow && self.same::<2>(frame, ETHERTYPE)
     }
 
-    fn same(&self, other: &Segment<'_>, from: usize, to: usize) -> bool {
-        self.bytes[from..to] == other.bytes[from..to]
+    /// Whether `N` bytes are those of another frame. Of a length that is known, so that it is a comparison of registers.
+    #[inline(always)]
+    fn same<const N: usize>(&self, other: &[u8], at: usize) -> bool {
+        let here = self.bytes.get(at..).and_then(<[u8]>::first_chunk::<N>);
+        here.is_some() && here == other.get(at..).and_then(<[u8]>::first_chunk::<N>)
     }
 
     /// Whether the headers are those of the first but for what may differ: lengths, identification (see [`Ids`]),
     /// sequence number, checksums, PSH, and CWR, which only the first may have.
+    #[inline]
     fn has_headers_of(&self, first: &Segment<'_>) -> bool {
-        let (ip_len, check, after) = (L3 + field::IPV4_TOTAL_LEN, L3 + field::IPV4_CHECKSUM, self.l4);
+        let (l4, others) = (self.l4, first.bytes);
+        // Ethernet and the first fields of IP up to the length; what follows it up to a checksum; addresses.
         let same_ip = if self.over_v4 {
-            self.same(first, 0, ip_len) && self.same(first, ip_len + 4, check) && self.same(first, check + 2, after)
+            self.same::<{ L3 + 2 }>(others, 0) && self.same::<4>(others, L3 + field::IPV4_FRAGMENT)
         } else {
-            let ip_len = L3 + field::IPV6_PAYLOAD_LEN;
-            self.same(first, 0, ip_len) && self.same(first, ip_len + 2, after)
+            self.same::<{ L3 + 4 }>(others, 0) && self.same::<2>(others, L3 + field::IPV6_PAYLOAD_LEN + 2)
         };
-        let at = self.l4 + field::TCP_OFFSET_AND_FLAGS;
-        let differing = word(self.bytes, at) ^ word(first.bytes, at);
+        let at = l4 + field::TCP_OFFSET_AND_FLAGS;
+        let differing = word(self.bytes, at) ^ word(others, at);
+        let options = l4 + field::TCP_LEN_MIN..self.header_len;
+        let acknowledgement = field::TCP_SEQUENCE + 4;
         same_ip
-            && self.header_len == first.header_len
-            && self.same(first, self.l4, self.l4 + field::TCP_SEQUENCE)
-            && self.same(first, self.l4 + field::TCP_SEQUENCE + 4, at)
+            && self.is_flow_of(others)
             && differing & !u16::from(tcp::FLAG_PSH | tcp::FLAG_CWR) == 0
-            && self.same(first, at + 2, self.l4 + field::TCP_CHECKSUM)
-            && self.same(first, self.l4 + field::TCP_CHECKSUM + 2, self.header_len)
+            && self.same::<4>(others, l4 + acknowledgement)
+            && self.same::<2>(others, at + 2)
+            && self.same::<2>(others, l4 + field::TCP_CHECKSUM + 2)
+            && match options.len() {
+                0 => true,
+                // Timestamps.
+                12 => self.same::<12>(others, options.start),
+                _ => self.bytes[options.clone()] == others[options],
+            }
     }
 
     /// Whether its checksums are right, or the L4 one left open as it may be from a wire (see `pipeline::decap`).
@@ -212,11 +229,13 @@ impl Run {
         {
             return Join::Refused;
         }
-        let Some(first) = first.get(..next.header_len + size).and_then(|first| self.first(first, next)) else {
+        // Its headers are where those of the next are, or they are not the same.
+        let Some(bytes) = first.get(..next.header_len + size) else { return Join::Refused };
+        let first = Segment { bytes, ..*next };
+        let Some(ids) = self.ids.with(&first, next, self.count).filter(|_| next.has_headers_of(&first)) else {
             return Join::Refused;
         };
-        let Some(ids) = self.ids.with(&first, next, self.count) else { return Join::Refused };
-        if !next.has_headers_of(&first) || (self.count == 1 && !first.is_undamaged()) || !next.is_undamaged() {
+        if (self.count == 1 && !first.is_undamaged()) || !next.is_undamaged() {
             return Join::Refused;
         }
         self.ids = ids;
@@ -225,12 +244,6 @@ impl Run {
         self.next_sequence = self.next_sequence.wrapping_add(u32::from(self.size));
         self.pushed = next.flags & tcp::FLAG_PSH != 0;
         if self.pushed || len < size { Join::Last } else { Join::Joined }
-    }
-
-    /// The first segment as it was; its headers are where those of the next are, or they are not the same.
-    #[inline]
-    fn first<'a>(&self, bytes: &'a [u8], next: &Segment<'_>) -> Option<Segment<'a>> {
-        (bytes[ETHERTYPE] == next.bytes[ETHERTYPE]).then_some(Segment { bytes, ..*next })
     }
 
     /// Makes the headers of the first those of the super-frame, and says what it is; none, and nothing changed, when it

@@ -95,8 +95,7 @@ impl UdpRx {
         match received {
             // Fewer than asked for: the socket was empty, which saves asking again. epoll is level-triggered.
             Ok(count) => {
-                self.wanted =
-                    if self.buffers.bytes() > count * MERGED_BYTES { MERGED_BUFFERS } else { DATAGRAM_BUFFERS };
+                self.wanted = next_burst(wanted, count, self.buffers.bytes());
                 Ok(count < wanted)
             }
             Err(Errno::EAGAIN) => Err(RxStatus::Drained),
@@ -107,6 +106,18 @@ impl UdpRx {
                 Err(RxStatus::More)
             }
         }
+    }
+}
+
+/// How many buffers to fill next, after `count` of `wanted` were, with so many bytes: more when short datagrams filled
+/// them all, few when they are long or did not come.
+fn next_burst(wanted: usize, count: usize, bytes: usize) -> usize {
+    if bytes > count * MERGED_BYTES || count < MERGED_BUFFERS {
+        MERGED_BUFFERS
+    } else if count == wanted {
+        DATAGRAM_BUFFERS
+    } else {
+        wanted
     }
 }
 
@@ -159,6 +170,20 @@ mod tests {
         bytes[ethertype + 2] = 0x45;
         bytes[ethertype + 4..ethertype + 6].copy_from_slice(&total_len.to_be_bytes());
         bytes
+    }
+
+    #[test]
+    fn bursts_grow_when_short_datagrams_fill_them() {
+        for (wanted, count, bytes, next) in [
+            (4, 4, 4 * 1_500, 64),
+            (64, 64, 64 * 1_500, 64),
+            (64, 40, 40 * 1_500, 64),
+            (64, 2, 2 * 1_500, 4),
+            (64, 5, 5 * 62_000, 4),
+            (4, 0, 0, 4),
+        ] {
+            assert_eq!(next_burst(wanted, count, bytes), next, "{count} of {wanted}");
+        }
     }
 
     #[test]
