@@ -24,7 +24,7 @@ AS_ROOT := $(if $(SUDO),CARGO_TARGET_$(TRIPLE)_RUNNER="$(SUDO) --preserve-env en
 # Where the steering program and its committed object are.
 BPF := vswitch/bpf
 
-.PHONY: help cargo deps root build bpf demo check lint test test-demo bench-pipeline
+.PHONY: help cargo deps root build bpf demo check lint test test-demo test-zerocopy bench-pipeline
 
 help: ## Print this list
 	@echo "podwire, a userspace virtual switch for Kubernetes nodes. Targets:"
@@ -72,7 +72,7 @@ check: cargo ## Fast: format, types and unit tests of the library crates (no roo
 lint: deps
 	@"$(CARGO)" fmt --all -- --check
 	@"$(CARGO)" clippy --locked --workspace --all-features --all-targets -- -D warnings
-	@bash -n tests/demo.sh
+	@bash -n tests/demo.sh && bash -n tests/zerocopy.sh && sh -n tests/zerocopy/guest.sh
 
 test: root lint ## Everything: format, clippy, all tests, the demo (root: rings run in network namespaces)
 	@"$(CARGO)" build --locked --workspace --all-features --bins
@@ -81,6 +81,12 @@ test: root lint ## Everything: format, clippy, all tests, the demo (root: rings 
 
 test-demo: root
 	@$(SUDO) env PODWIRE_BIN_DIR="$(TARGET)/debug" IPERF_SECONDS=1 tests/demo.sh </dev/null
+
+# The packages come only for this; apt asks for the guest's kernel itself.
+ZEROCOPY_PACKAGES := qemu-system-x86 busybox-static cpio xz-utils
+test-zerocopy: PACKAGES += $(ZEROCOPY_PACKAGES)
+test-zerocopy: root build ## Zero-copy AF_XDP, in an emulated guest with a virtio NIC (root; not part of `make test`)
+	@$(SUDO) env PODWIRE_BIN_DIR="$(BIN)" ZEROCOPY_CACHE="$(TARGET)/zerocopy" tests/zerocopy.sh </dev/null
 
 bench-pipeline: deps ## Mpps and allocations a frame of the pipeline, in memory (no root)
 	@"$(CARGO)" run --locked --release -p podwire-perf -- pipeline
