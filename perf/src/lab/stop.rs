@@ -1,0 +1,62 @@
+//! SIGINT, SIGTERM and SIGHUP end a run early: they raise a flag, every wait looks at it, and what was made is removed
+//! on the way out as after any error.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Longest sleep without a look at the flag.
+const STEP: Duration = Duration::from_millis(20);
+
+static STOPPED: AtomicBool = AtomicBool::new(false);
+
+/// The run was ended by a signal.
+#[derive(Debug, thiserror::Error)]
+#[error("stopped by a signal; everything that was set up is removed again")]
+pub(crate) struct Stopped;
+
+/// From now on signals end the run instead of the process.
+pub(crate) fn watch() -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.context("cannot watch for signals")?;
+    let mut signals = {
+        let _inside = runtime.enter();
+        [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(signal)
+    };
+    let watch = move || {
+        runtime.block_on(async {
+            let [interrupt, terminate, hangup] = &mut signals;
+            let (Ok(interrupt), Ok(terminate), Ok(hangup)) = (interrupt, terminate, hangup) else { return };
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+                _ = hangup.recv() => {}
+            }
+            STOPPED.store(true, Ordering::Relaxed);
+            // Later signals are taken and ignored: the way out is under way.
+            std::future::pending::<()>().await;
+        });
+    };
+    thread::Builder::new().name("signals".into()).spawn(watch).context("cannot watch for signals")?;
+    Ok(())
+}
+
+/// An error once a signal came.
+pub(crate) fn check() -> Result<()> {
+    if STOPPED.load(Ordering::Relaxed) { Err(Stopped.into()) } else { Ok(()) }
+}
+
+/// Sleeps, unless a signal comes.
+pub(crate) fn sleep(time: Duration) -> Result<()> {
+    let mut left = time;
+    while !left.is_zero() {
+        check()?;
+        let step = left.min(STEP);
+        thread::sleep(step);
+        left -= step;
+    }
+    check()
+}
