@@ -19,7 +19,10 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo -n)
 TRIPLE := $(shell uname -m | tr a-z A-Z)_UNKNOWN_LINUX_GNU
 AS_ROOT := $(if $(SUDO),CARGO_TARGET_$(TRIPLE)_RUNNER="$(SUDO) --preserve-env env PATH=$$PATH HOME=$$HOME",)
 
-.PHONY: help cargo deps root build demo check lint test test-demo bench-pipeline
+BENCH := $(TARGET)/bench
+BASELINE := docs/perf/baseline.json
+
+.PHONY: help cargo deps root build demo check lint test test-demo bench bench-gate bench-pipeline
 
 help: ## Print this list
 	@echo "podwire, a userspace virtual switch for Kubernetes nodes. Targets:"
@@ -71,6 +74,19 @@ test: root lint ## Everything: format, clippy, all tests, the demo (root: rings 
 
 test-demo: root
 	@$(SUDO) env PODWIRE_BIN_DIR="$(TARGET)/debug" IPERF_SECONDS=1 tests/demo.sh </dev/null
+
+# Always a release build: figures of another one mean nothing. Open vSwitch is measured where it is installed.
+bench: root deps ## Podwire beside its peers, the standard set, under 10 minutes (root); JSON and HTML in target/bench
+	@"$(CARGO)" build --locked --release --bins -p podwire-vswitch -p podwire-perf
+	@mkdir -p "$(BENCH)"
+	@$(SUDO) "$(TARGET)/release/podwire-perf" run --json "$(BENCH)/bench.json" --html "$(BENCH)/bench.html" </dev/null
+	@echo "report: $(BENCH)/bench.html"
+
+bench-gate: root deps ## make bench, and fail where a ratio fell by more than 10 % below docs/perf/baseline.json
+	@[ -f "$(BASELINE)" ] || { \
+	  echo "$(BASELINE) is missing: on a quiet machine, make bench && cp $(BENCH)/bench.json $(BASELINE)" >&2; exit 1; }
+	@$(MAKE) bench
+	@"$(TARGET)/release/podwire-perf" compare "$(BASELINE)" "$(BENCH)/bench.json" --gate 10
 
 bench-pipeline: deps ## Mpps and allocations a frame of the pipeline, in memory (no root)
 	@"$(CARGO)" run --locked --release -p podwire-perf -- pipeline
