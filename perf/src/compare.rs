@@ -93,6 +93,9 @@ impl Comparison {
             self.refused.push(format!("{name}: {why}"));
             return;
         }
+        for (which, report) in [("A", before), ("B", after)] {
+            self.notes.extend(report.disturbed().map(|why| format!("{name} in {which}: {why}")));
+        }
         for old in before.sides.iter().skip(1) {
             let Some(new) = after.sides.iter().find(|side| side.side == old.side) else {
                 self.missing(name, &old.side, after);

@@ -11,7 +11,7 @@ use podwire_vswitch::sys::clock::unix_ms;
 
 use crate::generate;
 use crate::host::Host;
-use crate::lab::{self, program_version, stop};
+use crate::lab::{self, CpuTime, program_version, stop};
 use crate::metric::Sample;
 use crate::report::{Format, Report, SCHEMA, ScenarioReport, SideReport, Skipped};
 use crate::scenario::{self, Scenario};
@@ -19,6 +19,8 @@ use crate::side::{Built, Side, Site};
 
 /// After a side goes on and before it is measured.
 const SETTLE: Duration = Duration::from_millis(50);
+/// How long it is looked what others do.
+const LISTEN: Duration = Duration::from_millis(500);
 
 /// What to run, and where the report goes.
 #[derive(Clone, Debug, Args)]
@@ -123,6 +125,10 @@ fn measure(
             }
         }
     }
+    report.others_cores = Some(others_cores()?);
+    if let Some(why) = report.disturbed() {
+        eprintln!("podwire-perf: {}: {why}", scenario.name);
+    }
     for round in 1..=scenario.rounds {
         for (side, told) in sides.iter_mut().zip(&mut report.sides) {
             let sample = once(side, &scenario).with_context(|| told.side.to_string())?;
@@ -131,6 +137,13 @@ fn measure(
         }
     }
     Ok(())
+}
+
+/// Cores in use while every side is paused.
+fn others_cores() -> Result<f64> {
+    let before = CpuTime::now(&[]);
+    stop::sleep(LISTEN)?;
+    Ok(CpuTime::now(&[]).since(before).system_s / LISTEN.as_secs_f64())
 }
 
 /// One measurement of a side that is paused before and after.

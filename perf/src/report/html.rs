@@ -41,6 +41,9 @@ fn section(report: &ScenarioReport, page: &mut String) {
     if let Some(why) = &report.failed {
         let _ = writeln!(page, "<p class='missed'>Failed: {}</p>", escape(why));
     }
+    if let Some(why) = report.disturbed() {
+        let _ = writeln!(page, "<p class='missed'>{}</p>", escape(&why));
+    }
     for verdict in &report.verdicts {
         let class = if verdict.met { "met" } else { "missed" };
         let _ = writeln!(page, "<p class='{class}'>{}</p>", escape(&verdict.sentence(scenario)));

@@ -19,6 +19,9 @@ use crate::scenario::{Peer, Scenario, Target};
 /// Version of the JSON's shape; another one is refused.
 pub(crate) const SCHEMA: u32 = 1;
 
+/// Cores that others may use before it is said.
+const OTHERS_CORES_MAX: f64 = 0.15;
+
 /// How to print a report.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub(crate) enum Format {
@@ -48,6 +51,8 @@ pub(crate) struct ScenarioReport {
     pub(crate) sides: Vec<SideReport>,
     pub(crate) skipped: Vec<Skipped>,
     pub(crate) verdicts: Vec<Verdict>,
+    /// Cores that others used just before, while every side was stopped.
+    pub(crate) others_cores: Option<f64>,
     /// Why there are no (or not all) figures.
     pub(crate) failed: Option<String>,
 }
@@ -132,7 +137,14 @@ impl Report {
 impl ScenarioReport {
     /// Of a scenario that is not measured yet.
     pub(crate) fn empty(scenario: Scenario) -> Self {
-        Self { scenario, sides: Vec::new(), skipped: Vec::new(), verdicts: Vec::new(), failed: None }
+        let (sides, skipped, verdicts) = (Vec::new(), Vec::new(), Vec::new());
+        Self { scenario, sides, skipped, verdicts, others_cores: None, failed: None }
+    }
+
+    /// A sentence when others used so much of the machine that the figures say little.
+    pub(crate) fn disturbed(&self) -> Option<String> {
+        let cores = self.others_cores.filter(|&cores| cores > OTHERS_CORES_MAX)?;
+        Some(format!("others used {cores:.2} cores just before: measure again on a quiet machine"))
     }
 
     /// Works out medians, ratios and verdicts.

@@ -33,6 +33,9 @@ fn one(report: &ScenarioReport, text: &mut String) {
     for side in &report.sides {
         offloads(side, text);
     }
+    if let Some(why) = report.disturbed() {
+        let _ = writeln!(text, "  {why}");
+    }
     for skipped in &report.skipped {
         let _ = writeln!(text, "  skipped: {}: {}", skipped.side, skipped.why);
     }
