@@ -23,8 +23,10 @@ AS_ROOT := $(if $(SUDO),CARGO_TARGET_$(TRIPLE)_RUNNER="$(SUDO) --preserve-env en
 
 # Where the steering program and its committed object are.
 BPF := vswitch/bpf
+BENCH := $(TARGET)/bench
+BASELINE := docs/perf/baseline.json
 
-.PHONY: help cargo deps root build bpf demo check lint test test-demo test-zerocopy bench-pipeline
+.PHONY: help cargo deps root build bpf demo check lint test test-demo test-zerocopy bench bench-gate bench-pipeline
 
 help: ## Print this list
 	@echo "podwire, a userspace virtual switch for Kubernetes nodes. Targets:"
@@ -87,6 +89,19 @@ ZEROCOPY_PACKAGES := qemu-system-x86 busybox-static cpio xz-utils
 test-zerocopy: PACKAGES += $(ZEROCOPY_PACKAGES)
 test-zerocopy: root build ## Zero-copy AF_XDP, in an emulated guest with a virtio NIC (root; not part of `make test`)
 	@$(SUDO) env PODWIRE_BIN_DIR="$(BIN)" ZEROCOPY_CACHE="$(TARGET)/zerocopy" tests/zerocopy.sh </dev/null
+
+# Always a release build: figures of another one mean nothing. Open vSwitch is measured where it is installed.
+bench: root deps ## Podwire beside its peers, the standard set, under 10 minutes (root); JSON and HTML in target/bench
+	@"$(CARGO)" build --locked --release --bins -p podwire-vswitch -p podwire-perf
+	@mkdir -p "$(BENCH)"
+	@$(SUDO) "$(TARGET)/release/podwire-perf" run --json "$(BENCH)/bench.json" --html "$(BENCH)/bench.html" </dev/null
+	@echo "report: $(BENCH)/bench.html"
+
+bench-gate: root deps ## make bench, and fail where a ratio fell by more than 10 % below docs/perf/baseline.json
+	@[ -f "$(BASELINE)" ] || { \
+	  echo "$(BASELINE) is missing: on a quiet machine, make bench && cp $(BENCH)/bench.json $(BASELINE)" >&2; exit 1; }
+	@$(MAKE) bench
+	@"$(TARGET)/release/podwire-perf" compare "$(BASELINE)" "$(BENCH)/bench.json" --gate 10
 
 bench-pipeline: deps ## Mpps and allocations a frame of the pipeline, in memory (no root)
 	@"$(CARGO)" run --locked --release -p podwire-perf -- pipeline

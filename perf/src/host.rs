@@ -2,10 +2,10 @@
 
 use std::fs;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The machine.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct Host {
     /// The CPU as it calls itself.
     pub(crate) cpu: String,
@@ -13,19 +13,23 @@ pub(crate) struct Host {
     pub(crate) cores: usize,
     /// Kernel release.
     pub(crate) kernel: String,
+    /// What chooses the clock rate of the CPUs, where the kernel does; virtual machines mostly do not know.
+    pub(crate) governor: Option<String>,
     /// Whether this program was built with optimizations.
     pub(crate) release_build: bool,
 }
 
 impl Host {
-    /// What procfs says of this machine.
+    /// What procfs and sysfs say of this machine.
     pub(crate) fn this() -> Self {
         let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        let governor = fs::read_to_string("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").ok();
         Self {
             cpu: model_name(&cpuinfo).unwrap_or("unknown CPU").to_owned(),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             kernel: kernel.trim().to_owned(),
+            governor: governor.map(|text| text.trim().to_owned()),
             release_build: !cfg!(debug_assertions),
         }
     }

@@ -1,16 +1,26 @@
-//! podwire-perf: measures what the engine can do on this machine.
+//! podwire-perf: measures podwire on this machine.
 //!
-//! `pipeline` runs the real pipeline in memory, without devices or privileges. Measuring with devices and kernels is
+//! `pipeline` runs the real pipeline in memory, without devices or privileges. `run` builds pods, nodes and peers in
+//! network namespaces and measures them side by side; `compare` judges two such runs. Real NICs and AF_XDP generators are
 //! not here yet.
 #![deny(unsafe_code)]
 
 mod allocator;
+mod compare;
+mod generate;
 mod host;
+mod lab;
+mod metric;
 mod pipeline;
 mod report;
+mod run;
+mod scenario;
+mod search;
+mod side;
 
 use std::process::ExitCode;
 
+use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 #[global_allocator]
@@ -28,26 +38,56 @@ struct Args {
 enum Command {
     /// Mpps, ns and allocations a frame of the in-memory pipeline at 64 bytes
     Pipeline(pipeline::Options),
+    /// Throughput, latency and loss beside the kernel and other switches, in network namespaces (root)
+    Run(run::Options),
+    /// How the ratios of two runs differ
+    Compare(compare::Options),
 }
 
 fn main() -> ExitCode {
-    let Command::Pipeline(options) = Args::parse().command;
-    match pipeline::run(&options) {
-        Ok(report) => {
-            show(&report.render(options.output));
-            match report.faults() {
-                faults if faults.is_empty() => ExitCode::SUCCESS,
-                faults => {
-                    faults.iter().for_each(|fault| eprintln!("podwire-perf: {fault}"));
-                    ExitCode::FAILURE
-                }
-            }
+    let faults = match Args::parse().command {
+        Command::Pipeline(options) => pipeline(&options),
+        Command::Run(options) => run(&options),
+        Command::Compare(options) => compare(&options),
+    };
+    match faults {
+        Ok(faults) if faults.is_empty() => ExitCode::SUCCESS,
+        Ok(faults) => {
+            faults.iter().for_each(|fault| eprintln!("podwire-perf: {fault}"));
+            ExitCode::FAILURE
         }
         Err(error) => {
             eprintln!("podwire-perf: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// What must not be, in sentences.
+type Faults = Vec<String>;
+
+fn pipeline(options: &pipeline::Options) -> Result<Faults> {
+    let report = pipeline::run(options)?;
+    show(&report.render(options.output));
+    Ok(report.faults())
+}
+
+fn run(options: &run::Options) -> Result<Faults> {
+    let report = run::run(options)?;
+    show(&report.render(options.output)?);
+    if let Some(path) = &options.json {
+        report.write_json(path)?;
+    }
+    if let Some(path) = &options.html {
+        report.write_html(path)?;
+    }
+    Ok(report.failed().iter().map(|name| format!("{name} failed; its figures are not whole")).collect())
+}
+
+fn compare(options: &compare::Options) -> Result<Faults> {
+    let comparison = compare::compare(options)?;
+    show(&comparison.render());
+    Ok(options.gate.map(|gate| comparison.faults(gate)).unwrap_or_default())
 }
 
 #[allow(clippy::print_stdout, reason = "the report is what this program is for")]
@@ -62,8 +102,10 @@ mod tests {
     use super::*;
 
     fn parse(line: &str) -> Result<pipeline::Options, clap::Error> {
-        let Command::Pipeline(options) = Args::try_parse_from(line.split(' '))?.command;
-        Ok(options)
+        match Args::try_parse_from(line.split(' '))?.command {
+            Command::Pipeline(options) => Ok(options),
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]
@@ -87,6 +129,13 @@ mod tests {
     fn what_can_not_be_measured_is_refused() {
         for bad in ["--flows 0", "--seconds 0", "--seconds x", "--scenario l4", "--tables 200001", "-o xml"] {
             assert!(parse(&format!("podwire-perf pipeline {bad}")).is_err(), "{bad}");
+        }
+        for bad in ["run --rounds 0", "run -o xml", "compare a.json", "compare a b --gate 101", "compare a b --gate x"]
+        {
+            assert!(Args::try_parse_from(format!("podwire-perf {bad}").split(' ')).is_err(), "{bad}");
+        }
+        for good in ["run", "run x.toml --rounds 3 --only a,b --html a.html", "compare a b --gate 10"] {
+            assert!(Args::try_parse_from(format!("podwire-perf {good}").split(' ')).is_ok(), "{good}");
         }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use nix::fcntl::{Flock, FlockArg};
 
-/// Names the folder that holds `podwired` and `podwire`.
+/// Names the folder that holds `podwired`, `podwire` and `podwire-perf`.
 pub const BIN_DIR_VARIABLE: &str = "PODWIRE_BIN_DIR";
 
 /// Path of a built program of this workspace, such as `podwired`.
@@ -33,7 +33,7 @@ pub fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests crate lies inside the workspace")
 }
 
-/// Builds both programs in the test executable's own profile, one process at a time.
+/// Builds the programs in the test executable's own profile, one process at a time.
 fn build() -> PathBuf {
     let executable = std::env::current_exe().expect("a test knows its own path");
     let folder = executable.ancestors().nth(2).expect("cargo puts tests into target/PROFILE/deps").to_owned();
@@ -42,11 +42,12 @@ fn build() -> PathBuf {
     let mut command = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".into()));
     command.args(["build", "--quiet", "-p", "podwire-vswitch", "--bin", "podwired"]);
     command.args(["-p", "podwire-control", "--features", "podwire-control/cli", "--bin", "podwire"]);
+    command.args(["-p", "podwire-perf", "--bin", "podwire-perf"]);
     if folder.ends_with("release") {
         command.arg("--release");
     }
     command.arg("--target-dir").arg(folder.parent().expect("a profile folder lies in target"));
     let status = command.current_dir(workspace()).stdin(Stdio::null()).status().expect("cargo runs");
-    assert!(status.success(), "podwired and podwire do not build: run `make build` to see why");
+    assert!(status.success(), "podwired, podwire and podwire-perf do not build: run `make build` to see why");
     folder
 }

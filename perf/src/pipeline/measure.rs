@@ -19,9 +19,9 @@ use podwire_vswitch::stats::{WorkerStats, totals};
 use podwire_vswitch::sys::clock::mono_now;
 use podwire_vswitch::worker::Transmitter;
 
+use super::report::Line;
 use super::traffic::{Traffic, vxlan_header};
 use crate::allocator::allocations;
-use crate::report::Line;
 
 /// Rounds of which the median counts.
 const ROUNDS: u32 = 5;

@@ -2,6 +2,7 @@
 //! devices that throw everything away.
 
 mod measure;
+mod report;
 mod traffic;
 mod world;
 
@@ -13,7 +14,8 @@ use podwire_vswitch::sys::affinity;
 use serde::Serialize;
 
 use crate::host::Host;
-use crate::report::{Format, Report};
+use crate::report::Format;
+use report::Report;
 
 /// Entries `--tables` may ask for: the routes a switch may have.
 const TABLES_MAX: u64 = podwire_vswitch::limits::ROUTES_MAX as u64;

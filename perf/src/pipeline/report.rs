@@ -7,15 +7,7 @@ use serde::Serialize;
 
 use crate::host::Host;
 use crate::pipeline::Scenario;
-
-/// How to print a report.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
-pub(crate) enum Format {
-    /// For people
-    Table,
-    /// For programs
-    Json,
-}
+use crate::report::Format;
 
 /// One scenario with one number of flows.
 #[derive(Clone, PartialEq, Debug, Serialize)]
@@ -88,7 +80,7 @@ impl Report {
     }
 
     fn table(&self) -> String {
-        let Host { cpu, cores, kernel, release_build } = &self.host;
+        let Host { cpu, cores, kernel, release_build, .. } = &self.host;
         let mut text = format!("{cpu}, {cores} cores, Linux {kernel}; one core used\n");
         if !release_build {
             text.push_str("this is a debug build: its figures mean nothing\n");
@@ -135,7 +127,7 @@ mod tests {
     use super::*;
 
     fn report(allocations: u64, forwarded: u64) -> Report {
-        let host = Host { cpu: "CPU".into(), cores: 2, kernel: "6.1".into(), release_build: true };
+        let host = Host { cpu: "CPU".into(), cores: 2, kernel: "6.1".into(), governor: None, release_build: true };
         let line = Line {
             scenario: Scenario::Encap,
             flows: 1_000,

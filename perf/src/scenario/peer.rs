@@ -1,0 +1,173 @@
+//! Who is measured, as one word of a scenario with its options: `podwire poll=busy workers=2`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// Idle pods that may lie beside the two that talk.
+const IDLE_PODS_MAX: usize = 1_000;
+
+/// The text names nobody who could be measured.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub(crate) enum PeerError {
+    #[error("{0:?} is no side: use cable, kernel-bridge, kernel-vxlan, ovs, tap-loop or podwire")]
+    Unknown(String),
+    #[error("{peer} has no option {option:?}: podwire has poll, workers, uplink and idle_pods")]
+    Option { peer: String, option: String },
+    #[error("{option}={value} can not be: {want}")]
+    Value { option: &'static str, value: String, want: &'static str },
+}
+
+/// Options of a podwire side.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct PodwireOptions {
+    /// How workers wait: podwired's `workers.poll`.
+    pub(crate) poll: String,
+    /// Workers, each on a CPU of its own from the first; podwired's own choice when not given.
+    pub(crate) workers: Option<usize>,
+    /// podwired's `uplink.kind`.
+    pub(crate) uplink: String,
+    /// Further pods on the (first) node that do nothing.
+    pub(crate) idle_pods: usize,
+}
+
+impl Default for PodwireOptions {
+    fn default() -> Self {
+        Self { poll: "adaptive".to_owned(), workers: None, uplink: "udp".to_owned(), idle_pods: 0 }
+    }
+}
+
+/// Which switch it is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum PeerKind {
+    /// A bare veth cable between the two pods: no switch at all.
+    Cable,
+    KernelBridge,
+    /// Kernel bridge, routes and VXLAN on each node, as flannel sets them up.
+    KernelVxlan,
+    /// Open vSwitch with its userspace datapath.
+    Ovs,
+    /// A bare loop from TAP to TAP, without a switch's logic.
+    TapLoop,
+    Podwire(PodwireOptions),
+}
+
+/// Who is measured. Two with the same text are the same.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub(crate) struct Peer {
+    text: String,
+    kind: PeerKind,
+}
+
+impl Peer {
+    pub(crate) fn kind(&self) -> &PeerKind {
+        &self.kind
+    }
+
+    /// Whether it is the switch that targets are for.
+    pub(crate) fn is_podwire(&self) -> bool {
+        matches!(self.kind, PeerKind::Podwire(_))
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.text)
+    }
+}
+
+impl From<Peer> for String {
+    fn from(peer: Peer) -> Self {
+        peer.text
+    }
+}
+
+impl TryFrom<String> for Peer {
+    type Error = PeerError;
+
+    fn try_from(text: String) -> Result<Self, PeerError> {
+        text.parse()
+    }
+}
+
+impl FromStr for Peer {
+    type Err = PeerError;
+
+    fn from_str(text: &str) -> Result<Self, PeerError> {
+        let mut words = text.split_whitespace();
+        let name = words.next().unwrap_or_default();
+        let mut kind = match name {
+            "cable" => PeerKind::Cable,
+            "kernel-bridge" => PeerKind::KernelBridge,
+            "kernel-vxlan" => PeerKind::KernelVxlan,
+            "ovs" => PeerKind::Ovs,
+            "tap-loop" => PeerKind::TapLoop,
+            "podwire" => PeerKind::Podwire(PodwireOptions::default()),
+            _ => return Err(PeerError::Unknown(text.to_owned())),
+        };
+        for word in words.clone() {
+            let unknown = || PeerError::Option { peer: name.to_owned(), option: word.to_owned() };
+            let PeerKind::Podwire(options) = &mut kind else { return Err(unknown()) };
+            let (option, value) = word.split_once('=').ok_or_else(unknown)?;
+            options.set(option, value).unwrap_or_else(|| Err(unknown()))?;
+        }
+        let text = words.fold(name.to_owned(), |text, word| text + " " + word);
+        Ok(Self { text, kind })
+    }
+}
+
+impl PodwireOptions {
+    /// Sets one; none when there is no such option.
+    fn set(&mut self, option: &str, value: &str) -> Option<Result<(), PeerError>> {
+        let number = |option, most, want| match value.parse::<usize>() {
+            Ok(number) if (1..=most).contains(&number) => Ok(number),
+            _ => Err(PeerError::Value { option, value: value.to_owned(), want }),
+        };
+        let word = |option, among: &[&str], want| match among.contains(&value) {
+            true => Ok(value.to_owned()),
+            false => Err(PeerError::Value { option, value: value.to_owned(), want }),
+        };
+        Some(match option {
+            "poll" => word("poll", &["adaptive", "busy", "interrupt"], "use adaptive, busy or interrupt")
+                .map(|poll| self.poll = poll),
+            "uplink" => word("uplink", &["udp", "xdp"], "use udp or xdp").map(|uplink| self.uplink = uplink),
+            "workers" => number("workers", 64, "use 1 to 64").map(|workers| self.workers = Some(workers)),
+            "idle_pods" => number("idle_pods", IDLE_PODS_MAX, "use 1 to 1000").map(|pods| self.idle_pods = pods),
+            _ => return None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_side_is_a_name_with_options() {
+        let peer: Peer = " podwire  poll=busy workers=2 idle_pods=250".parse().unwrap();
+        assert_eq!(peer.to_string(), "podwire poll=busy workers=2 idle_pods=250");
+        let options =
+            PodwireOptions { poll: "busy".into(), workers: Some(2), idle_pods: 250, ..PodwireOptions::default() };
+        assert_eq!(peer.kind(), &PeerKind::Podwire(options));
+        assert_eq!("ovs".parse::<Peer>().unwrap().kind(), &PeerKind::Ovs);
+    }
+
+    #[test]
+    fn what_there_is_not_is_refused_by_name() {
+        for (text, names) in [
+            ("bridge", "\"bridge\""),
+            ("", "\"\""),
+            ("cable poll=busy", "cable has no option \"poll=busy\""),
+            ("podwire pol=busy", "\"pol=busy\""),
+            ("podwire busy", "\"busy\""),
+            ("podwire poll=lazy", "poll=lazy"),
+            ("podwire workers=0", "workers=0"),
+            ("podwire idle_pods=x", "idle_pods=x"),
+        ] {
+            let error = text.parse::<Peer>().unwrap_err().to_string();
+            assert!(error.contains(names), "{text}: {error}");
+        }
+    }
+}
