@@ -15,8 +15,8 @@ use podwire_tests::probe::tcp::transfer;
 
 use super::{POD, assert_ping};
 
-/// Times a switch is killed under load.
-const KILLS: usize = 5;
+/// Times a switch is killed under load in each mode: twenty in all.
+const KILLS: usize = 10;
 /// Longest time one answer of the session may take: a lost segment or two, but no more.
 const STALL_MAX: Duration = Duration::from_millis(1_500);
 const TRANSFER_BYTES: u64 = 4_000_000;
