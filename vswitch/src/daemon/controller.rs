@@ -252,7 +252,12 @@ fn workers_spec(config: &Config) -> Result<WorkersSpec, AffinityError> {
             wanted.absolute(&allowed)?.into_iter().map(Some).collect()
         }
     };
-    Ok(WorkersSpec { cpus, poll: poll_mode(config.workers.poll), cores: allowed.numbers().len() })
+    Ok(WorkersSpec {
+        cpus,
+        poll: poll_mode(config.workers.poll),
+        cores: allowed.numbers().len(),
+        flows: config.workers.flow_cache,
+    })
 }
 
 fn poll_mode(poll: Poll) -> PollMode {
