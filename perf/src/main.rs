@@ -113,7 +113,7 @@ mod tests {
         Args::command().debug_assert();
         let options = parse("podwire-perf pipeline").unwrap();
         assert_eq!(options.flows, [1, 1_000, 100_000]);
-        assert_eq!(options.scenarios().len(), 4);
+        assert_eq!(options.scenarios().len(), 5);
         assert_eq!(options.output, report::Format::Table);
     }
 
@@ -127,7 +127,15 @@ mod tests {
 
     #[test]
     fn what_can_not_be_measured_is_refused() {
-        for bad in ["--flows 0", "--seconds 0", "--seconds x", "--scenario l4", "--tables 200001", "-o xml"] {
+        for bad in [
+            "--flows 0",
+            "--seconds 0",
+            "--seconds x",
+            "--scenario l4",
+            "--tables 100001",
+            "--flow-cache 4194305",
+            "-o xml",
+        ] {
             assert!(parse(&format!("podwire-perf pipeline {bad}")).is_err(), "{bad}");
         }
         for bad in ["run --rounds 0", "run -o xml", "compare a.json", "compare a b --gate 101", "compare a b --gate x"]

@@ -20,7 +20,7 @@ use podwire_vswitch::id::{MonoNs, PortId};
 use podwire_vswitch::port::RxStatus;
 use podwire_vswitch::port::memory::{MemoryFrame, MemoryPeer, MemoryPort};
 use podwire_vswitch::snapshot::{Role, Snapshot};
-use podwire_vswitch::stats::{PortReport, Totals, WorkerStats, totals};
+use podwire_vswitch::stats::{Event, PortReport, Totals, WorkerStats, totals};
 use podwire_vswitch::switch::{pin_macs, retire_ports};
 use podwire_vswitch::worker::Engine;
 
@@ -39,8 +39,14 @@ pub const UNDERLAY_MTU: u16 = 1_500;
 /// MTU of the plan's pods and host ports: what fits a tunnel over IPv6, in bytes.
 pub const POD_MTU: u16 = UNDERLAY_MTU - crate::plan::OVERHEAD6;
 
+/// What the flow cache counts: the only thing that may differ with and without it.
+pub const FLOW_EVENTS: [Event; 4] =
+    [Event::FlowHits, Event::FlowMisses, Event::FlowInvalidations, Event::FlowEvictions];
+
 /// Slots that have counters of their own; frames of ports beyond are counted together.
 const COUNTED_PORTS: usize = 32;
+/// Flows the cache keeps unless the test says otherwise.
+const FLOWS: usize = 1_024;
 /// When virtual time begins.
 const START: MonoNs = MonoNs(1_000_000_000_000);
 
@@ -74,12 +80,19 @@ pub struct SimSwitch {
 }
 
 impl SimSwitch {
-    /// A switch with nothing on it.
+    /// A switch with nothing on it, and a flow cache unless the environment's `PODWIRE_FLOW_CACHE` is `off`.
     #[must_use]
     pub fn new(spec: NodeSpec) -> Self {
+        let off = std::env::var_os("PODWIRE_FLOW_CACHE").is_some_and(|value| value == "off");
+        Self::with_flows(spec, if off { 0 } else { FLOWS })
+    }
+
+    /// A switch whose flow cache keeps so many flows; with 0 it is off.
+    #[must_use]
+    pub fn with_flows(spec: NodeSpec, flows: usize) -> Self {
         let stats = Arc::new(WorkerStats::new(COUNTED_PORTS));
         Self {
-            engine: Engine::new(Arc::clone(&stats)),
+            engine: Engine::new(Arc::clone(&stats), flows),
             snapshot: empty(&spec),
             stats,
             spec,

@@ -16,8 +16,8 @@ use crate::id::{BridgeId, PortId, VtepId};
 use crate::limits::{BRIDGES_MAX, MACS_PER_BRIDGE, PORTS_MAX, VTEPS_MAX};
 use crate::port::PortCaps;
 use crate::snapshot::{
-    BridgeEntry, Gateway, NextHop, Node, POD_SEGMENT, PortEntry, Role, RouteTable, Snapshot, SourceGuard, VtepEntry,
-    VtepTable,
+    BridgeEntry, Epochs, Gateway, NextHop, Node, POD_SEGMENT, PortEntry, Role, RouteTable, Snapshot, SourceGuard,
+    Table, VtepEntry, VtepTable,
 };
 use crate::table::fib::Fib;
 use crate::table::mac::MacTable;
@@ -126,6 +126,7 @@ pub fn empty(node: &NodeSpec) -> Snapshot {
     let compiler = Compiler::default();
     Snapshot {
         generation: 0,
+        epochs: Epochs::default(),
         node: Arc::new(compiler.node(node)),
         ports: Arc::default(),
         bridges: Arc::default(),
@@ -142,18 +143,39 @@ pub fn compile(inputs: &Inputs<'_>) -> Compiled {
     let mut pinned = Vec::new();
     let vteps = compiler.vteps(inputs);
     let bridges = compiler.bridges(inputs, &mut pinned);
-    let ports = compiler.ports(inputs);
+    let previous = inputs.previous;
+    let generation = previous.generation + 1;
+    let ports = compiler.ports(inputs, generation);
     let fib = compiler.routes(inputs);
     pinned.sort_unstable();
-    let snapshot = Snapshot {
-        generation: inputs.previous.generation + 1,
-        node: keep(&inputs.previous.node, compiler.node(inputs.node)),
-        ports: keep(&inputs.previous.ports, ports),
+    let mut snapshot = Snapshot {
+        generation,
+        epochs: Epochs::default(),
+        node: keep(&previous.node, compiler.node(inputs.node)),
+        ports: keep(&previous.ports, ports),
         bridges: Arc::new(bridges),
-        fib: Arc::new(fib),
-        vteps: Arc::new(vteps),
+        fib: keep(&previous.fib, fib),
+        vteps: keep(&previous.vteps, vteps),
     };
+    snapshot.epochs = epochs(previous, &snapshot);
     Compiled { snapshot, pinned, left_out: compiler.left_out(inputs) }
+}
+
+/// When the tables of `next` changed last.
+fn epochs(previous: &Snapshot, next: &Snapshot) -> Epochs {
+    let epoch = |table, same| if same { previous.epochs.of(table) } else { next.generation };
+    let bridge_is_same = |(old, new): (&Option<BridgeEntry>, &Option<BridgeEntry>)| match (old, new) {
+        (Some(old), Some(new)) => old.is_as(new),
+        (old, new) => old.is_none() && new.is_none(),
+    };
+    let (old, new) = (&previous.bridges, &next.bridges);
+    let bridges_are_same = old.len() == new.len() && old.iter().zip(new.iter()).all(bridge_is_same);
+    Epochs::new([
+        epoch(Table::Node, Arc::ptr_eq(&previous.node, &next.node)),
+        epoch(Table::Bridges, bridges_are_same),
+        epoch(Table::Fib, Arc::ptr_eq(&previous.fib, &next.fib)),
+        epoch(Table::Vteps, Arc::ptr_eq(&previous.vteps, &next.vteps)),
+    ])
 }
 
 /// The old `Arc` when nothing changed in it.
@@ -360,7 +382,7 @@ impl Compiler {
         Some((*self.ports.get(port.name.as_str())?, self.bridge_id(port.bridge.as_ref())?))
     }
 
-    fn ports(&self, inputs: &Inputs<'_>) -> Vec<Option<PortEntry>> {
+    fn ports(&self, inputs: &Inputs<'_>, generation: u64) -> Vec<Option<PortEntry>> {
         let mut entries = Vec::new();
         let plain = |name: &str, role, bridge, device: Device| PortEntry {
             name: name.to_owned(),
@@ -370,6 +392,7 @@ impl Compiler {
             mtu: device.mtu,
             caps: device.caps,
             guard: None,
+            epoch: generation,
         };
         for (name, role, bridge) in [(HOST_PORT, Role::Host, Some(POD_SEGMENT)), (UPLINK_PORT, Role::Uplink, None)] {
             if let (Some(id), Some(&device)) = (self.ports.get(name), inputs.devices.get(name)) {
@@ -387,6 +410,12 @@ impl Compiler {
                     ..plain(port.name.as_str(), Role::Pod, Some(bridge), device)
                 };
                 put(&mut entries, id.index(), entry);
+            }
+        }
+        for (entry, old) in entries.iter_mut().zip(inputs.previous.ports.iter()) {
+            if let (Some(entry), Some(old)) = (entry, old) {
+                let is_as_it_was = PortEntry { epoch: old.epoch, ..entry.clone() } == *old;
+                entry.epoch = if is_as_it_was { old.epoch } else { generation };
             }
         }
         entries

@@ -38,6 +38,10 @@ pub const VLAN_TAGS_MAX: usize = 2;
 pub const RUNS_MAX: usize = 8;
 /// Segments or fragments one frame may be cut into.
 pub const PIECES_MAX: usize = 1_024;
+/// Flows each worker's cache keeps, unless the configuration says otherwise; 128 bytes each, and 16 for finding it.
+pub const FLOWS_PER_WORKER: usize = 131_072;
+/// Flows a worker's cache may be told to keep.
+pub const FLOWS_PER_WORKER_MAX: usize = 4_194_304;
 /// Workers one switch may run.
 pub const WORKERS_MAX: usize = 64;
 /// Commands waiting for one worker.
@@ -61,6 +65,8 @@ pub const ALL: &[(&str, u64, &str)] = &[
     ("vlan_tags_max", VLAN_TAGS_MAX as u64, "tags"),
     ("pieces_max", PIECES_MAX as u64, "segments a frame"),
     ("runs_max", RUNS_MAX as u64, "flows joined at a time"),
+    ("flows_per_worker", FLOWS_PER_WORKER as u64, "flows"),
+    ("flows_per_worker_max", FLOWS_PER_WORKER_MAX as u64, "flows"),
     ("workers_max", WORKERS_MAX as u64, "workers"),
     ("worker_commands_max", WORKER_COMMANDS_MAX as u64, "commands"),
 ];

@@ -23,6 +23,8 @@ use crate::wire::vxlan;
 pub struct Snapshot {
     /// Number of this generation; the first published is 1.
     pub generation: u64,
+    /// When its tables changed last.
+    pub epochs: Epochs,
     /// The node's own addresses.
     pub node: Arc<Node>,
     /// Ports, by slot.
@@ -33,6 +35,66 @@ pub struct Snapshot {
     pub fib: Arc<RouteTable>,
     /// Remote tunnel endpoints.
     pub vteps: Arc<VtepTable>,
+}
+
+/// A table of a snapshot that a decision may rest on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Table {
+    /// [`Snapshot::node`].
+    Node,
+    /// [`Snapshot::bridges`], but for who belongs to them: a member that comes or goes changes floods only.
+    Bridges,
+    /// [`Snapshot::fib`].
+    Fib,
+    /// [`Snapshot::vteps`], but for their path MTUs.
+    Vteps,
+}
+
+/// A set of [`Table`]s.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Tables(u8);
+
+impl Tables {
+    /// The node alone, which every decision rests on.
+    pub const NODE: Self = Self(1 << Table::Node as u8);
+
+    /// With one more.
+    #[must_use]
+    pub const fn and(self, table: Table) -> Self {
+        Self(self.0 | 1 << table as u8)
+    }
+}
+
+/// The generation in which each table became what it is, so that what was concluded from some of them outlives
+/// changes of the others. A port has its own, [`PortEntry::epoch`].
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Epochs {
+    tables: [u64; 4],
+    /// The latest of each set of tables.
+    latest: [u64; 16],
+}
+
+impl Epochs {
+    /// Each table's, in the order of [`Table`].
+    #[must_use]
+    pub fn new(tables: [u64; 4]) -> Self {
+        let member = |set: usize, at: usize| if set >> at & 1 == 1 { tables[at] } else { 0 };
+        let latest = |set: usize| (0..4).map(|at| member(set, at)).max().unwrap_or(0);
+        Self { tables, latest: std::array::from_fn(latest) }
+    }
+
+    /// The generation in which a table became what it is.
+    #[must_use]
+    pub fn of(&self, table: Table) -> u64 {
+        self.tables[table as usize]
+    }
+
+    /// The latest generation in which one of these tables changed.
+    #[inline]
+    #[must_use]
+    pub fn latest(&self, tables: Tables) -> u64 {
+        self.latest[usize::from(tables.0 & 0xf)]
+    }
 }
 
 /// The node's pod segment.
@@ -129,6 +191,8 @@ pub struct PortEntry {
     pub caps: PortCaps,
     /// Source addresses it may use; none when it may use any.
     pub guard: Option<Arc<SourceGuard>>,
+    /// The generation in which it became what it is.
+    pub epoch: u64,
 }
 
 /// What a guarded port may send from.
@@ -172,6 +236,15 @@ pub struct BridgeEntry {
     pub macs: Arc<MacTable>,
 }
 
+impl BridgeEntry {
+    /// Whether it is the same bridge, whoever belongs to it.
+    #[must_use]
+    pub fn is_as(&self, other: &Self) -> bool {
+        let spec = |entry: &Self| (entry.vni, entry.vlan_transparent);
+        self.name == other.name && spec(self) == spec(other) && Arc::ptr_eq(&self.macs, &other.macs)
+    }
+}
+
 /// Where a routed packet goes next; fully resolved.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NextHop {
@@ -197,7 +270,7 @@ pub enum NextHop {
 }
 
 /// The routes of both families over one array of next hops.
-#[derive(Debug)]
+#[derive(PartialEq, Eq, Debug)]
 pub struct RouteTable {
     /// IPv4 prefixes to indices of `next_hops`.
     pub v4: Fib<Ipv4Addr>,
@@ -266,8 +339,16 @@ impl VtepEntry {
     }
 }
 
+/// The same VTEP with the same path MTU, not one that happens to be equal now.
+impl PartialEq for VtepEntry {
+    fn eq(&self, other: &Self) -> bool {
+        let spec = |entry: &Self| (entry.port, entry.endpoints, entry.vni);
+        self.name == other.name && spec(self) == spec(other) && Arc::ptr_eq(&self.path_mtu, &other.path_mtu)
+    }
+}
+
 /// Remote VTEPs, by slot and by underlay address.
-#[derive(Debug, Default)]
+#[derive(PartialEq, Debug, Default)]
 pub struct VtepTable {
     /// By slot.
     pub entries: Vec<Option<VtepEntry>>,

@@ -53,6 +53,14 @@ reasons! {
         PathMtuLowered = "path_mtu_lowered",
         /// Turns that received nothing because no frame buffer was free.
         PoolEmpty = "pool_empty",
+        /// Frames that went the way the flow cache had kept.
+        FlowHits = "flow_hits",
+        /// Frames the flow cache might have decided, and did not: new flows, outdated ones, expired and too long frames.
+        FlowMisses = "flow_misses",
+        /// Misses of flows that were kept, because something they rested on has changed.
+        FlowInvalidations = "flow_invalidations",
+        /// Idle flows that were given up for others.
+        FlowEvictions = "flow_evictions",
     }
 }
 

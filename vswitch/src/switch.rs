@@ -50,6 +50,8 @@ pub struct WorkersSpec {
     pub cpus: Vec<Option<usize>>,
     /// How they wait.
     pub poll: PollMode,
+    /// Flows each one's cache keeps; 0 switches it off.
+    pub flows: usize,
 }
 
 /// The receiving side of one port.
@@ -134,16 +136,16 @@ impl Switch {
         let poll = Arc::new(AtomicU8::new(spec.poll as u8));
         let (report, reports) = bounded(WORKER_COMMANDS_MAX);
         let mut switch = Self { workers: Vec::new(), current, pinned: Vec::new(), poll, reports, unread: Vec::new() };
-        for (worker, &cpu) in spec.cpus.iter().enumerate() {
+        for worker in 0..count {
             let handle = switch
-                .start_worker(worker, cpu, report.clone())
+                .start_worker(spec, worker, report.clone())
                 .map_err(|reason| SwitchError::Start { worker, reason })?;
             switch.workers.push(handle);
         }
         Ok(switch)
     }
 
-    fn start_worker(&self, worker: usize, cpu: Option<usize>, reports: Sender<Report>) -> Result<WorkerHandle, String> {
+    fn start_worker(&self, spec: &WorkersSpec, worker: usize, reports: Sender<Report>) -> Result<WorkerHandle, String> {
         let (epoll, waker) = waker().map_err(|error| error.to_string())?;
         let (commands, inbox) = bounded(WORKER_COMMANDS_MAX);
         let shared = Arc::new(Shared {
@@ -153,8 +155,9 @@ impl Switch {
             stats: Arc::new(WorkerStats::new(PORTS_MAX)),
         });
         let setup = WorkerSetup {
-            cpu,
+            cpu: spec.cpus[worker],
             poll: Arc::clone(&self.poll),
+            flows: spec.flows,
             shared: Arc::clone(&shared),
             snapshot: Arc::clone(&self.current),
             commands: inbox,

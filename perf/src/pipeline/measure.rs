@@ -77,7 +77,7 @@ impl Round {
 }
 
 impl<'a> Bench<'a> {
-    fn new(traffic: &'a Traffic) -> Self {
+    fn new(traffic: &'a Traffic, flows: usize) -> Self {
         let stats = Arc::new(WorkerStats::new(PORTS_MAX));
         let mut transmitter = Transmitter::new();
         for port in traffic.world.ports() {
@@ -88,7 +88,7 @@ impl<'a> Bench<'a> {
             at: 0,
             pool: FramePool::new(BATCH_FRAMES),
             batch: Batch::new(),
-            state: WorkerState::new(Arc::clone(&stats)),
+            state: WorkerState::new(Arc::clone(&stats), flows),
             stats,
             transmitter,
         }
@@ -127,8 +127,8 @@ impl<'a> Bench<'a> {
 }
 
 /// Measures one scenario in rounds that together take `length`, after a warm-up.
-pub(super) fn measure(traffic: &Traffic, length: Duration) -> Line {
-    let mut bench = Bench::new(traffic);
+pub(super) fn measure(traffic: &Traffic, flow_cache: usize, length: Duration) -> Line {
+    let mut bench = Bench::new(traffic, flow_cache);
     let mut batches = histogram();
     bench.round(length / WARM_UP, &mut batches);
     batches.reset();
@@ -140,6 +140,7 @@ pub(super) fn measure(traffic: &Traffic, length: Duration) -> Line {
     Line {
         scenario: traffic.scenario,
         flows: traffic.flows(),
+        tables: 0,
         frames: total(|round| round.frames),
         forwarded: total(|round| round.forwarded),
         mpps: median.mpps(),

@@ -10,15 +10,16 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
+use podwire_vswitch::limits::{FLOWS_PER_WORKER, FLOWS_PER_WORKER_MAX};
 use podwire_vswitch::sys::affinity;
 use serde::Serialize;
 
 use crate::host::Host;
 use crate::report::Format;
-use report::Report;
+use report::{Report, ratios};
 
-/// Entries `--tables` may ask for: the routes a switch may have.
-const TABLES_MAX: u64 = podwire_vswitch::limits::ROUTES_MAX as u64;
+/// Entries `--tables` may ask for: the routes a switch may have, half of each family.
+const TABLES_MAX: u64 = podwire_vswitch::limits::ROUTES_MAX as u64 / 2;
 /// Flows kept in memory at most: some gigabytes of frames.
 const FLOWS_MAX: u64 = 10_000_000;
 
@@ -32,6 +33,8 @@ pub(crate) enum Scenario {
     L3,
     /// Routed to a pod of another node, into VXLAN
     Encap,
+    /// The same over IPv6, to prefixes far apart
+    Encap6,
     /// Out of VXLAN, routed to a pod of the node
     Decap,
 }
@@ -49,9 +52,14 @@ pub(crate) struct Options {
     #[arg(long, value_delimiter = ',', default_value = "1,1000,100000",
           value_parser = clap::value_parser!(u64).range(1..=FLOWS_MAX))]
     pub(crate) flows: Vec<u64>,
-    /// Entries to add to the route and MAC tables; bridged and encapsulated flows then go to those
-    #[arg(long, default_value = "0", value_parser = clap::value_parser!(u64).range(0..=TABLES_MAX))]
-    pub(crate) tables: u64,
+    /// Entries to add to the route (each family's) and MAC tables; bridged and encapsulated flows then go to those. Of
+    /// several sizes the ratio is shown
+    #[arg(long, value_delimiter = ',', default_value = "0",
+          value_parser = clap::value_parser!(u64).range(0..=TABLES_MAX))]
+    pub(crate) tables: Vec<u64>,
+    /// Flows the worker's cache keeps; 0 switches it off
+    #[arg(long, default_value_t = FLOWS_PER_WORKER, value_parser = flow_cache)]
+    pub(crate) flow_cache: usize,
     /// CPU to run on
     #[arg(long)]
     pub(crate) cpu: Option<usize>,
@@ -64,6 +72,13 @@ impl Options {
     /// The scenarios asked for, or all.
     pub(crate) fn scenarios(&self) -> Vec<Scenario> {
         if self.scenario.is_empty() { Scenario::value_variants().to_vec() } else { self.scenario.clone() }
+    }
+}
+
+fn flow_cache(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(flows) if flows <= FLOWS_PER_WORKER_MAX => Ok(flows),
+        _ => Err(format!("give a number of flows up to {FLOWS_PER_WORKER_MAX}")),
     }
 }
 
@@ -82,12 +97,18 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Report> {
     }
     let mut lines = Vec::new();
     for scenario in options.scenarios() {
-        for &flows in &options.flows {
-            let traffic = traffic::Traffic::new(scenario, usize::try_from(flows)?, usize::try_from(options.tables)?);
-            lines.push(measure::measure(&traffic, options.seconds));
+        for &tables in &options.tables {
+            for &flows in &options.flows {
+                let traffic = traffic::Traffic::new(scenario, usize::try_from(flows)?, usize::try_from(tables)?);
+                let mut line = measure::measure(&traffic, options.flow_cache, options.seconds);
+                line.tables = tables;
+                lines.push(line);
+            }
         }
     }
-    Ok(Report { host: Host::this(), tables: options.tables, clock_ns: measure::clock_ns(), lines })
+    let ratios = ratios(&lines);
+    let flow_cache = options.flow_cache;
+    Ok(Report { host: Host::this(), flow_cache, clock_ns: measure::clock_ns(), lines, ratios })
 }
 
 #[cfg(test)]
@@ -95,12 +116,13 @@ mod tests {
     use super::*;
 
     /// Short, and in a debug build: the figures only have to be figures.
-    fn short(flows: u64, tables: u64) -> Report {
+    fn short(flows: u64, tables: u64, flow_cache: usize) -> Report {
         let options = Options {
             seconds: Duration::from_millis(10),
             scenario: Vec::new(),
             flows: vec![flows],
-            tables,
+            tables: vec![tables],
+            flow_cache,
             cpu: None,
             output: Format::Table,
         };
@@ -109,9 +131,11 @@ mod tests {
 
     #[test]
     fn every_scenario_forwards_every_frame_without_allocating() {
-        for (flows, tables) in [(1, 0), (1_000, 0), (300, 2_000)] {
-            let report = short(flows, tables);
-            assert_eq!(report.lines.len(), 4);
+        for (flows, tables, cache) in
+            [(1, 0, 16), (1_000, 0, 4_096), (1_000, 0, 100), (1_000, 0, 0), (300, 2_000, 1_000)]
+        {
+            let report = short(flows, tables, cache);
+            assert_eq!(report.lines.len(), 5);
             assert_eq!(report.faults(), Vec::<String>::new(), "{flows} flows, {tables} entries more");
             for line in &report.lines {
                 assert!(line.frames > 0 && line.forwarded == line.frames, "{line:?}");

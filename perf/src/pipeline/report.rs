@@ -14,6 +14,8 @@ use crate::report::Format;
 pub(crate) struct Line {
     pub(crate) scenario: Scenario,
     pub(crate) flows: usize,
+    /// Entries added to the tables.
+    pub(crate) tables: u64,
     /// Frames in all rounds.
     pub(crate) frames: u64,
     /// Those of them that were forwarded, as all should.
@@ -48,11 +50,46 @@ impl Line {
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub(crate) struct Report {
     pub(crate) host: Host,
-    /// Entries added to the tables.
-    pub(crate) tables: u64,
+    /// Flows the worker's cache keeps.
+    pub(crate) flow_cache: usize,
     /// Nanoseconds that reading the clock takes.
     pub(crate) clock_ns: f64,
     pub(crate) lines: Vec<Line>,
+    pub(crate) ratios: Vec<Ratio>,
+}
+
+/// How much dearer the median frame is with more of something.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub(crate) struct Ratio {
+    /// What was compared, in words.
+    pub(crate) what: String,
+    pub(crate) ratio: f64,
+}
+
+/// The cost of the most flows, and of the largest tables, to that of the fewest and smallest that were measured.
+pub(crate) fn ratios(lines: &[Line]) -> Vec<Ratio> {
+    let mut ratios = Vec::new();
+    for line in lines {
+        let of_scenario = || lines.iter().filter(|other| other.scenario == line.scenario);
+        let fewest = of_scenario().filter(|other| other.tables == line.tables).min_by_key(|other| other.flows);
+        let most = of_scenario().filter(|other| other.tables == line.tables).max_by_key(|other| other.flows);
+        if let (Some(few), true) = (fewest, most == Some(line))
+            && few.flows < line.flows
+        {
+            let what = format!("{}: {} flows to {}, {} table entries", line.name(), line.flows, few.flows, line.tables);
+            ratios.push(Ratio { what, ratio: line.ns_median / few.ns_median });
+        }
+        let smallest = of_scenario().filter(|other| other.flows == line.flows).min_by_key(|other| other.tables);
+        let largest = of_scenario().filter(|other| other.flows == line.flows).max_by_key(|other| other.tables);
+        if let (Some(small), true) = (smallest, largest == Some(line))
+            && small.tables < line.tables
+        {
+            let what =
+                format!("{}: {} table entries to {}, {} flows", line.name(), line.tables, small.tables, line.flows);
+            ratios.push(Ratio { what, ratio: line.ns_median / small.ns_median });
+        }
+    }
+    ratios
 }
 
 impl Report {
@@ -87,20 +124,30 @@ impl Report {
         }
         let _ = writeln!(
             text,
-            "64-byte frames (FCS not counted), UDP over IPv4, shuffled; 250 pods, 100 remote nodes, {} more MACs and routes\n",
-            self.tables
+            "64-byte frames (FCS not counted), UDP, shuffled; 250 pods, 100 remote nodes; flow cache {}\n",
+            if self.flow_cache == 0 { "off".to_owned() } else { format!("of {} flows", self.flow_cache) }
         );
         let _ = writeln!(
             text,
-            "{:<9}{:>8}{:>8}{:>16}{:>11}{:>8}{:>14}{:>11}{:>13}",
-            "scenario", "flows", "Mpps", "(min to max)", "ns/frame", "p99", "allocs/frame", "refill ns", "Mpps with it"
+            "{:<9}{:>8}{:>8}{:>8}{:>16}{:>11}{:>8}{:>14}{:>11}{:>13}",
+            "scenario",
+            "tables",
+            "flows",
+            "Mpps",
+            "(min to max)",
+            "ns/frame",
+            "p99",
+            "allocs/frame",
+            "refill ns",
+            "Mpps with it"
         );
         for line in &self.lines {
             let range = format!("{:.2} to {:.2}", line.mpps_min, line.mpps_max);
             let _ = writeln!(
                 text,
-                "{:<9}{:>8}{:>8.2}{:>16}{:>11.1}{:>8.1}{:>14.3}{:>11.1}{:>13.2}",
+                "{:<9}{:>8}{:>8}{:>8.2}{:>16}{:>11.1}{:>8.1}{:>14.3}{:>11.1}{:>13.2}",
                 line.name(),
+                line.tables,
                 line.flows,
                 line.mpps,
                 range,
@@ -110,6 +157,9 @@ impl Report {
                 line.refill_ns,
                 line.mpps_with_refill
             );
+        }
+        for Ratio { what, ratio } in &self.ratios {
+            let _ = writeln!(text, "{}{what}: {ratio:.2}", if what == &self.ratios[0].what { "\n" } else { "" });
         }
         let _ = write!(
             text,
@@ -131,6 +181,7 @@ mod tests {
         let line = Line {
             scenario: Scenario::Encap,
             flows: 1_000,
+            tables: 0,
             frames: 640,
             forwarded,
             mpps: 12.345,
@@ -142,7 +193,7 @@ mod tests {
             mpps_with_refill: 9.9,
             allocations,
         };
-        Report { host, tables: 0, clock_ns: 20.0, lines: vec![line] }
+        Report { host, flow_cache: 0, clock_ns: 20.0, lines: vec![line], ratios: Vec::new() }
     }
 
     #[test]
@@ -151,7 +202,10 @@ mod tests {
         let lines: Vec<&str> = text.lines().collect();
         let at = lines.iter().position(|line| line.starts_with("scenario")).unwrap();
         let words: Vec<&str> = lines[at + 1].split_whitespace().collect();
-        assert_eq!(words, ["encap", "1000", "12.35", "11.00", "to", "13.00", "81.0", "99.5", "0.000", "20.0", "9.90"]);
+        assert_eq!(
+            words,
+            ["encap", "0", "1000", "12.35", "11.00", "to", "13.00", "81.0", "99.5", "0.000", "20.0", "9.90"]
+        );
         assert_eq!(lines[at].len(), lines[at + 1].len());
     }
 
@@ -169,5 +223,17 @@ mod tests {
         assert!(report(0, 640).faults().is_empty());
         assert_eq!(report(3, 640).faults(), ["encap with 1000 flows: 3 allocations in 640 frames"]);
         assert_eq!(report(0, 639).faults(), ["encap with 1000 flows: 639 of 640 frames were forwarded"]);
+    }
+
+    #[test]
+    fn the_most_and_the_largest_are_compared_with_the_fewest_and_the_smallest() {
+        let base = report(0, 640).lines.remove(0);
+        let line = |flows, tables, ns_median| Line { flows, tables, ns_median, ..base.clone() };
+        let found = ratios(&[line(1, 0, 10.0), line(9, 0, 12.0), line(100, 0, 20.0), line(1, 50, 13.0)]);
+        let found: Vec<(&str, f64)> = found.iter().map(|ratio| (ratio.what.as_str(), ratio.ratio)).collect();
+        assert_eq!(
+            found,
+            [("encap: 100 flows to 1, 0 table entries", 2.0), ("encap: 50 table entries to 0, 1 flows", 1.3)]
+        );
     }
 }

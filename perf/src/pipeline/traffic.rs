@@ -1,14 +1,14 @@
 //! The frames of a scenario: one a flow, kept in memory, visited in an order that no prefetcher guesses.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use podwire_control::model::{Mac, Vni};
 use podwire_vswitch::frame::{Batch, FramePool, Outer};
 use podwire_vswitch::id::PortId;
-use podwire_vswitch::wire::{UdpHeader, checksum, ethernet, ipv4, udp, vxlan};
+use podwire_vswitch::wire::{UdpHeader, checksum, ethernet, ipv4, ipv6, udp, vxlan};
 
 use super::Scenario;
-use super::world::{PODS, REMOTE_NODES, World, pod_ip, remote_ip, remote_pod_ip};
+use super::world::{PODS, REMOTE_NODES, World, pod_ip, pod_ip6, remote_ip, remote_pod_ip, remote_pod_ip6};
 
 /// Bytes of a frame, without FCS; out of a tunnel, of the inner frame.
 pub(crate) const FRAME_BYTES: usize = 64;
@@ -74,8 +74,9 @@ impl Traffic {
 struct Flow {
     /// The pod it comes from, or the node.
     from: usize,
-    src_ip: Ipv4Addr,
-    dst_ip: Ipv4Addr,
+    src_ip: IpAddr,
+    dst_ip: IpAddr,
+    src_mac: Mac,
     dst_mac: Mac,
     ports: (u16, u16),
     tunnelled: bool,
@@ -89,8 +90,9 @@ impl Flow {
         let port = |base: usize, number: usize| u16::try_from(base + number).unwrap_or(u16::MAX);
         let local = Self {
             from,
-            src_ip: pod_ip(from),
-            dst_ip: pod_ip(to),
+            src_ip: pod_ip(from).into(),
+            dst_ip: pod_ip(to).into(),
+            src_mac: Mac::of_ip(pod_ip(from).into()),
             dst_mac: node.gateway_mac,
             ports: (port(1_024, flow % 60_000), port(80, flow / 60_000)),
             tunnelled: false,
@@ -98,11 +100,12 @@ impl Flow {
         match scenario {
             Scenario::L2 => Self { dst_mac: bridged_mac(world, from, to, dice), ..local },
             Scenario::L3 => local,
-            Scenario::Encap => Self { dst_ip: remote(world, dice), ..local },
+            Scenario::Encap => Self { dst_ip: remote(world, dice).into(), ..local },
+            Scenario::Encap6 => Self { src_ip: pod_ip6(from).into(), dst_ip: remote6(world, dice).into(), ..local },
             Scenario::Decap => {
                 let from = dice.below(REMOTE_NODES);
-                let src_ip = remote_pod_ip(from, dice.below(PODS));
-                Self { from, src_ip, dst_mac: node.vtep_mac, tunnelled: true, ..local }
+                let src_ip = remote_pod_ip(from, dice.below(PODS)).into();
+                Self { from, src_ip, src_mac: Mac::of_ip(src_ip), dst_mac: node.vtep_mac, tunnelled: true, ..local }
             }
         }
     }
@@ -124,29 +127,43 @@ impl Flow {
         Stored { ingress: ports[self.from], len: FRAME_BYTES, outer: None, bytes }
     }
 
-    /// UDP over IPv4 with every checksum right.
+    /// UDP with every checksum right.
     fn frame(&self) -> [u8; FRAME_BYTES] {
-        const L4_AT: usize = ethernet::HEADER_LEN + ipv4::HEADER_LEN_MIN;
-        let udp_len = u16::try_from(FRAME_BYTES - L4_AT).unwrap_or(u16::MAX);
         let mut bytes = [0; FRAME_BYTES];
-        let src_mac = Mac::of_ip(self.src_ip.into());
-        ethernet::write_header(&mut bytes, self.dst_mac, src_mac, ethernet::ETHERTYPE_IPV4);
-        let fields = ipv4::Ipv4Fields {
-            tos: 0,
-            total_len: udp_len + 20,
-            id: 1,
-            df: true,
-            ttl: 64,
-            protocol: udp::PROTOCOL,
-            src: self.src_ip,
-            dst: self.dst_ip,
+        let v6 = self.src_ip.is_ipv6();
+        let ethertype = if v6 { ethernet::ETHERTYPE_IPV6 } else { ethernet::ETHERTYPE_IPV4 };
+        ethernet::write_header(&mut bytes, self.dst_mac, self.src_mac, ethertype);
+        let l4_at = ethernet::HEADER_LEN + if v6 { ipv6::HEADER_LEN } else { ipv4::HEADER_LEN_MIN };
+        let udp_len = u16::try_from(FRAME_BYTES - l4_at).unwrap_or(u16::MAX);
+        let l3 = &mut bytes[ethernet::HEADER_LEN..];
+        let pseudo = match (self.src_ip, self.dst_ip) {
+            (IpAddr::V4(src), IpAddr::V4(dst)) => {
+                let (total_len, protocol) = (udp_len + 20, udp::PROTOCOL);
+                ipv4::write_header(
+                    l3,
+                    &ipv4::Ipv4Fields { tos: 0, total_len, id: 1, df: true, ttl: 64, protocol, src, dst },
+                );
+                checksum::pseudo_v4(src, dst, udp::PROTOCOL, u32::from(udp_len))
+            }
+            (IpAddr::V6(src), IpAddr::V6(dst)) => {
+                let fields = ipv6::Ipv6Fields {
+                    traffic_class: 0,
+                    flow_label: 0,
+                    payload_len: udp_len,
+                    next_header: udp::PROTOCOL,
+                    hop_limit: 64,
+                    src,
+                    dst,
+                };
+                ipv6::write_header(l3, &fields);
+                checksum::pseudo_v6(src, dst, udp::PROTOCOL, u32::from(udp_len))
+            }
+            _ => unreachable!("both ends of a flow are of one family"),
         };
-        ipv4::write_header(&mut bytes[ethernet::HEADER_LEN..], &fields);
         let header = UdpHeader { src_port: self.ports.0, dst_port: self.ports.1, len: udp_len };
-        udp::write_header(&mut bytes[L4_AT..], &header, 0);
-        let pseudo = checksum::pseudo_v4(self.src_ip, self.dst_ip, udp::PROTOCOL, u32::from(udp_len));
-        let check = checksum::finish(pseudo + checksum::sum(&bytes[L4_AT..]));
-        udp::write_header(&mut bytes[L4_AT..], &header, check);
+        udp::write_header(&mut bytes[l4_at..], &header, 0);
+        let check = checksum::finish(pseudo + checksum::sum(&bytes[l4_at..]));
+        udp::write_header(&mut bytes[l4_at..], &header, check);
         bytes
     }
 }
@@ -170,6 +187,15 @@ fn remote(world: &World, dice: &mut Dice) -> Ipv4Addr {
     let prefix = world.prefixes[dice.below(world.prefixes.len())];
     let [a, b, c, _] = prefix.addr().octets();
     Ipv4Addr::new(a, b, c, u8::try_from(1 + dice.below(250)).unwrap_or(1))
+}
+
+/// An IPv6 address behind another node.
+fn remote6(world: &World, dice: &mut Dice) -> Ipv6Addr {
+    if world.prefixes6.is_empty() {
+        return remote_pod_ip6(dice.below(REMOTE_NODES), dice.below(PODS));
+    }
+    let prefix = world.prefixes6[dice.below(world.prefixes6.len())];
+    Ipv6Addr::from_bits(prefix.addr().to_bits() | 1)
 }
 
 /// A generator of numbers that look random and are the same in every run (xorshift64*).

@@ -3,10 +3,10 @@
 //! Compiled from objects as the daemon does it; only the devices are missing.
 
 use std::collections::HashMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use podwire_control::model::{Endpoint, Guard, Mac, Object, Port, PortKind, Route, Via, Vtep};
 use podwire_vswitch::compile::{Device, HOST_PORT, Inputs, NodeSpec, UPLINK_PORT, compile, empty};
 use podwire_vswitch::id::PortId;
@@ -30,6 +30,8 @@ pub(super) struct World {
     pub(super) stations: Vec<Mac>,
     /// Prefixes routed to other nodes, beside theirs.
     pub(super) prefixes: Vec<Ipv4Net>,
+    /// The same of IPv6.
+    pub(super) prefixes6: Vec<Ipv6Net>,
 }
 
 impl World {
@@ -37,7 +39,8 @@ impl World {
     pub(super) fn new(tables: usize) -> Self {
         let node = node();
         let prefixes: Vec<Ipv4Net> = (0..tables).map(prefix).collect();
-        let objects = objects(&prefixes);
+        let prefixes6: Vec<Ipv6Net> = (0..tables).map(prefix6).collect();
+        let objects = objects(&prefixes, &prefixes6);
         let references: Vec<&Object> = objects.iter().collect();
         let previous = empty(&node);
         let inputs = Inputs { node: &node, objects: &references, devices: &devices(), previous: &previous };
@@ -58,7 +61,7 @@ impl World {
                 segment.macs.learn(*mac, *port, now_s);
             }
         }
-        Self { snapshot, stations, prefixes }
+        Self { snapshot, stations, prefixes, prefixes6 }
     }
 
     /// The slot of a pod's port.
@@ -85,6 +88,17 @@ pub(super) fn remote_pod_ip(node: usize, pod: usize) -> Ipv4Addr {
     Ipv4Addr::new(10, 244, octet(2 + node % REMOTE_NODES), octet(2 + pod % PODS))
 }
 
+/// A pod's IPv6 address.
+pub(super) fn pod_ip6(pod: usize) -> Ipv6Addr {
+    Ipv6Addr::new(0xfd00, 0x244, 1, 0, 0, 0, 0, u16::from(octet(2 + pod % PODS)))
+}
+
+/// The IPv6 address of a pod of another node.
+pub(super) fn remote_pod_ip6(node: usize, pod: usize) -> Ipv6Addr {
+    let subnet = u16::from(octet(2 + node % REMOTE_NODES));
+    Ipv6Addr::new(0xfd00, 0x244, subnet, 0, 0, 0, 0, u16::from(octet(2 + pod % PODS)))
+}
+
 /// Another node's underlay address.
 pub(super) fn remote_ip(node: usize) -> Ipv4Addr {
     Ipv4Addr::new(172, 31, 0, octet(2 + node % REMOTE_NODES))
@@ -108,6 +122,12 @@ fn prefix(number: usize) -> Ipv4Net {
     Ipv4Net::new_assert(Ipv4Addr::from(base), 24)
 }
 
+/// A /64 that has nothing in common with its neighbours.
+fn prefix6(number: usize) -> Ipv6Net {
+    let scattered = (number as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 3 | 1 << 61;
+    Ipv6Net::new_assert(Ipv6Addr::from_bits(u128::from(scattered) << 64), 64)
+}
+
 fn station(number: usize) -> Mac {
     let [_, _, _, _, _, a, b, c] = (number as u64).to_be_bytes();
     Mac([0x02, 0xaa, 0x00, a, b, c])
@@ -116,8 +136,14 @@ fn station(number: usize) -> Mac {
 fn node() -> NodeSpec {
     NodeSpec {
         name: "node1".to_owned(),
-        pod_cidrs: vec![IpNet::new_assert(Ipv4Addr::new(10, 244, 1, 0).into(), 24)],
-        cluster_cidrs: vec![IpNet::new_assert(Ipv4Addr::new(10, 244, 0, 0).into(), 16)],
+        pod_cidrs: vec![
+            IpNet::new_assert(Ipv4Addr::new(10, 244, 1, 0).into(), 24),
+            IpNet::new_assert(Ipv6Addr::new(0xfd00, 0x244, 1, 0, 0, 0, 0, 0).into(), 64),
+        ],
+        cluster_cidrs: vec![
+            IpNet::new_assert(Ipv4Addr::new(10, 244, 0, 0).into(), 16),
+            IpNet::new_assert(Ipv6Addr::new(0xfd00, 0x244, 0, 0, 0, 0, 0, 0).into(), 32),
+        ],
         vni: 1.try_into().unwrap_or_else(|_| unreachable!("1 is a VNI")),
         underlay_mtu: MTU + 50,
         copy_dscp: false,
@@ -135,14 +161,14 @@ fn devices() -> HashMap<String, Device> {
 }
 
 /// What the CNI plugin and the routes' source would state.
-fn objects(prefixes: &[Ipv4Net]) -> Vec<Object> {
+fn objects(prefixes: &[Ipv4Net], prefixes6: &[Ipv6Net]) -> Vec<Object> {
     let pods = (0..PODS).map(|pod| {
         Object::Port(Port {
             name: name(&pod_name(pod)),
             kind: PortKind::Tap,
             netns: "/run/netns/none".into(),
             ifname: "eth0".to_owned(),
-            addresses: vec![IpNet::new_assert(pod_ip(pod).into(), 24)],
+            addresses: vec![IpNet::new_assert(pod_ip(pod).into(), 24), IpNet::new_assert(pod_ip6(pod).into(), 64)],
             mac: None,
             mtu: Some(MTU),
             bridge: None,
@@ -154,10 +180,12 @@ fn objects(prefixes: &[Ipv4Net]) -> Vec<Object> {
         Object::Vtep(Vtep { name: name(&node_name(node)), v4: Some(endpoint), v6: None, vni: None })
     });
     let subnets = (0..REMOTE_NODES).map(|node| Ipv4Net::new_assert(remote_pod_ip(node, 0), 24).trunc());
-    let routed = subnets.chain(prefixes.iter().copied()).enumerate();
-    let routes = routed.map(|(number, prefix)| {
-        Object::Route(Route { prefix: prefix.into(), via: Via::Vtep(name(&node_name(number))) })
-    });
+    let subnets6 = (0..REMOTE_NODES).map(|node| Ipv6Net::new_assert(remote_pod_ip6(node, 0), 64).trunc());
+    let routed = subnets.chain(prefixes.iter().copied()).map(IpNet::V4).enumerate();
+    let routed6 = subnets6.chain(prefixes6.iter().copied()).map(IpNet::V6).enumerate();
+    let routes = routed
+        .chain(routed6)
+        .map(|(number, prefix)| Object::Route(Route { prefix, via: Via::Vtep(name(&node_name(number))) }));
     pods.chain(vteps).chain(routes).collect()
 }
 

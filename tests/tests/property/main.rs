@@ -4,6 +4,7 @@
 //! lengthens it.
 
 mod build;
+mod flow_cache;
 mod frames;
 mod laws;
 mod topology;

@@ -230,6 +230,17 @@ impl Topology {
         last_of_each_key(objects)
     }
 
+    /// A route of the stock.
+    pub(crate) fn route_of_stock(&self, at: usize, via: u8) -> Option<Object> {
+        self.route(PREFIXES[at % PREFIXES.len()], usize::from(via))
+    }
+
+    /// The pod at a place with its device.
+    pub(crate) fn pod_port(&self, at: usize) -> SimPort {
+        let shape = &self.pods[at];
+        self.sim_pod(&pod_name(at)).mtu(shape.mtu).caps(if shape.all_caps { PortCaps::ALL } else { PortCaps::NONE })
+    }
+
     /// A route that leads somewhere: 0 to 3 a VTEP, 4 to 7 a pod.
     fn route(&self, prefix: &str, via: usize) -> Option<Object> {
         match via {
@@ -256,7 +267,15 @@ impl Topology {
 
     /// The real engine.
     pub(crate) fn switch(&self) -> SimSwitch {
-        let mut switch = SimSwitch::new(self.spec());
+        self.on(SimSwitch::new(self.spec()))
+    }
+
+    /// The real engine with a flow cache of so many flows, or without one.
+    pub(crate) fn switch_with_flows(&self, flows: usize) -> SimSwitch {
+        self.on(SimSwitch::with_flows(self.spec(), flows))
+    }
+
+    fn on(&self, mut switch: SimSwitch) -> SimSwitch {
         let open =
             |object: &Object| matches!(object, Object::Port(port) if self.sim_names().contains(&port.name.to_string()));
         switch.state(self.objects().into_iter().filter(|object| !open(object)));

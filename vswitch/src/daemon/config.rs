@@ -165,6 +165,8 @@ pub struct Workers {
     pub cpus: Option<CpuList>,
     /// How workers wait.
     pub poll: Poll,
+    /// Flows each worker's cache keeps; 0 switches it off.
+    pub flow_cache: usize,
 }
 
 /// `[control]`.

@@ -259,7 +259,7 @@ fn workers_spec(config: &Config) -> Result<WorkersSpec, AffinityError> {
             wanted.absolute(&allowed)?.into_iter().map(Some).collect()
         }
     };
-    Ok(WorkersSpec { cpus, poll: poll_mode(config.workers.poll) })
+    Ok(WorkersSpec { cpus, poll: poll_mode(config.workers.poll), flows: config.workers.flow_cache })
 }
 
 fn poll_mode(poll: Poll) -> PollMode {

@@ -34,7 +34,7 @@ struct Sender<'a> {
     address: IpAddr,
 }
 
-/// Explains what would become of a frame.
+/// Explains what would become of a frame, and whether workers that have a flow cache would keep it.
 ///
 /// # Errors
 /// A refusal that names the port or address and the remedy.
@@ -42,11 +42,13 @@ pub fn explain(
     snapshot: &Snapshot,
     query: &ExplainQuery,
     addresses: &[IpNet],
+    flow_cache: bool,
     now: MonoNs,
 ) -> Result<Explanation, Refusal> {
     query.validate().map_err(|invalid| Refusal::new("trace", invalid.to_string()))?;
     let sender = sender(snapshot, query, addresses)?;
-    let mut walk = Walk { snapshot, state: WorkerState::new(Arc::new(WorkerStats::new(0))), now, steps: Vec::new() };
+    let state = WorkerState::new(Arc::new(WorkerStats::new(0)), usize::from(flow_cache));
+    let mut walk = Walk { snapshot, state, now, steps: Vec::new() };
     let dst_mac = match query.dst_mac {
         Some(mac) => mac,
         None => {

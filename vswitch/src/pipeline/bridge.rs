@@ -3,15 +3,15 @@
 use podwire_control::model::Mac;
 
 use super::decap::fit_guess;
-use super::encap::{bridged, flood_has_target, inner_tos};
+use super::encap::flood_has_target;
+use super::flow::{Action, Rewrite, Tunnel};
 use super::{Decision, Origin, Pass, Probe, Stage, largest_packet};
-use crate::frame::{Egress, Item};
+use crate::frame::Item;
 use crate::id::PortId;
 use crate::outcome::{DropReason, Verdict};
-use crate::snapshot::{BridgeEntry, POD_SEGMENT, Role};
+use crate::snapshot::{BridgeEntry, POD_SEGMENT, Role, Table};
 use crate::stats::Event;
 use crate::table::mac::Learned;
-use crate::wire::L3;
 
 impl<P: Probe> Pass<'_, P> {
     /// Decides a parsed frame on its bridge.
@@ -28,7 +28,9 @@ impl<P: Probe> Pass<'_, P> {
         if item.headers.vlan.is_some() && !bridge.vlan_transparent {
             return Decision::drop(DropReason::VlanNotAllowed);
         }
+        self.trail.consulted(Table::Bridges);
         self.learn(item, origin, bridge);
+        let macs_epoch = bridge.macs.epoch();
 
         let on_pod_segment = origin.bridge == POD_SEGMENT;
         if on_pod_segment && let Some(answer) = self.resolve(item, origin) {
@@ -41,8 +43,11 @@ impl<P: Probe> Pass<'_, P> {
         if dst.is_group() {
             return self.flood(item, origin, bridge);
         }
-        match bridge.macs.lookup(dst, self.now.seconds()) {
-            Some(port) => self.bridge_to(item, origin, bridge, port),
+        match bridge.macs.lookup_until(dst, self.now_s) {
+            Some((port, until_s)) => {
+                self.trail.consulted_macs(origin.bridge, macs_epoch, until_s);
+                self.bridge_to(item, origin, bridge, port)
+            }
             None => {
                 self.probe.note(Stage::Bridge, || format!("{dst} is not in the MAC table of bridge {}", bridge.name));
                 self.flood(item, origin, bridge)
@@ -62,7 +67,9 @@ impl<P: Probe> Pass<'_, P> {
         if !P::LIVE || guarded || !src.is_station() || self.is_router(src) {
             return;
         }
-        match bridge.macs.learn(src, origin.port, self.now.seconds()) {
+        let learned = bridge.macs.learn(src, origin.port, self.now_s);
+        self.trail.learned(origin.bridge, bridge.macs.epoch(), learned, self.now_s);
+        match learned {
             Learned::Moved { .. } => self.count(Event::MacMoves),
             Learned::MoveLimited => self.count(Event::MacMovesLimited),
             Learned::Evicted { .. } => self.count(Event::MacEvictions),
@@ -81,25 +88,31 @@ impl<P: Probe> Pass<'_, P> {
         self.probe.note(Stage::Bridge, || {
             format!("{} is behind port {} (MAC table of bridge {})", item.headers.dst, entry.name, bridge.name)
         });
-        let (egress, mtu) = match entry.role {
-            Role::Tunnel(_) => {
-                if matches!(origin.role, Role::Tunnel(_)) {
-                    return Decision::drop(DropReason::TunnelToTunnel);
-                }
-                let (tos, v6) = (inner_tos(&item.headers.l3), matches!(item.headers.l3, L3::V6(_)));
-                let hash = item.headers.flow_hash();
-                match bridged(self.snapshot, bridge, port, tos, v6, hash) {
-                    Some(way) => (Egress::Port { port, encap: way.encap, mtu: way.mtu }, way.mtu),
-                    None => return Decision::drop(DropReason::NoUplink),
-                }
-            }
-            _ => (Egress::Port { port, encap: None, mtu: u16::MAX }, entry.mtu),
+        let to_here = Action {
+            verdict: Verdict::Forward(port),
+            port,
+            limit: entry.mtu,
+            fragment_at: u16::MAX,
+            tunnel: None,
+            rewrite: Rewrite::Nothing,
         };
-        fit_guess(item, origin, mtu);
-        if largest_packet(item) > usize::from(mtu) {
+        let (action, entropy) = match entry.role {
+            Role::Tunnel(_) if matches!(origin.role, Role::Tunnel(_)) => {
+                return Decision::drop(DropReason::TunnelToTunnel);
+            }
+            Role::Tunnel(vtep) => {
+                let Some(vni) = bridge.vni else { return Decision::drop(DropReason::NoUplink) };
+                self.trail.consulted(Table::Vteps);
+                (Action { tunnel: Some(Tunnel { vtep, vni }), ..to_here }, item.headers.flow_hash())
+            }
+            _ => (to_here, 0),
+        };
+        let Some(limit) = self.lead_out(item, &action, entropy) else { return Decision::drop(DropReason::NoUplink) };
+        fit_guess(item, origin, limit);
+        if largest_packet(item) > usize::from(limit) {
             return Decision::drop(DropReason::L2TooBig);
         }
-        Decision { verdict: Verdict::Forward(port), egress }
+        self.finish(item, action)
     }
 
     fn flood(&mut self, item: &Item, origin: Origin, bridge: &BridgeEntry) -> Decision {

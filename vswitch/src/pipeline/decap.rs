@@ -3,13 +3,14 @@
 //! The frame starts at the VXLAN header here; the outer headers are the uplink port's affair.
 
 use crate::frame::{Checksum, Gso, GsoKind, Item, Outer};
+use crate::id::BridgeId;
 use crate::outcome::DropReason;
-use crate::snapshot::{Role, VtepEntry};
+use crate::snapshot::{POD_SEGMENT, Role, VtepEntry};
 use crate::stats::{Event, PacketCount};
 use crate::wire::{L3, L4, checksum, ethernet, ipv4, ipv6, tcp, udp, vxlan};
 
 use super::ingress::parse;
-use super::{Decision, Origin, Pass, Probe, Stage, largest_packet};
+use super::{Door, Origin, Pass, Probe, Stage, largest_packet};
 
 const ECN_MASK: u8 = 0b11;
 const ECN_NOT_CAPABLE: u8 = 0b00;
@@ -18,23 +19,23 @@ const ECN_CAPABLE_0: u8 = 0b10;
 const ECN_CONGESTED: u8 = 0b11;
 
 impl<P: Probe> Pass<'_, P> {
-    /// Decides a datagram that an uplink received.
-    pub(crate) fn decap(&mut self, item: &mut Item) -> Decision {
+    /// Takes a datagram that an uplink received out of its tunnel, and finds the stage the frame in it enters by.
+    pub(crate) fn decap(&mut self, item: &mut Item) -> Result<(BridgeId, Door), DropReason> {
         let snapshot = self.snapshot;
         let Some(outer) = item.frame.outer else {
-            return Decision::drop(DropReason::VxlanTruncated);
+            return Err(DropReason::VxlanTruncated);
         };
         let bytes = item.frame.bytes();
         let Some(header) = vxlan::View::new(bytes).filter(|_| bytes.len() >= vxlan::HEADER_LEN + ethernet::HEADER_LEN)
         else {
-            return Decision::drop(DropReason::VxlanTruncated);
+            return Err(DropReason::VxlanTruncated);
         };
         let Some(vni) = header.vni() else {
-            return Decision::drop(DropReason::VxlanFlags);
+            return Err(DropReason::VxlanFlags);
         };
         let table = &snapshot.vteps;
-        let Some((id, vtep)) = table.by_remote.get(&outer.remote).and_then(|&id| Some((id, table.get(id)?))) else {
-            return Decision::drop(DropReason::VxlanUnknownVtep);
+        let Some(vtep) = table.by_remote.get(&outer.remote).and_then(|&id| table.get(id)) else {
+            return Err(DropReason::VxlanUnknownVtep);
         };
         // From here on the frame is counted as the tunnel's: a tunnel is a port.
         item.frame.ingress = vtep.port;
@@ -49,14 +50,12 @@ impl<P: Probe> Pass<'_, P> {
         // it has put together itself says so.
         let joined = item.frame.offload.checksum != Checksum::Unknown;
         let hint = if joined { None } else { item.frame.offload.gso.take() };
-        if let Some(reason) = parse(item) {
-            return Decision::drop(reason);
-        }
+        parse(item)?;
         if !item.headers.src.is_station() {
-            return Decision::drop(DropReason::SourceMacInvalid);
+            return Err(DropReason::SourceMacInvalid);
         }
         if !combine_ecn(item, outer) {
-            return Decision::drop(DropReason::EcnIllegal);
+            return Err(DropReason::EcnIllegal);
         }
         if joined {
             self.judge_joined(item, vtep, outer);
@@ -64,21 +63,20 @@ impl<P: Probe> Pass<'_, P> {
             self.judge_checksum(item, vtep, outer, hint);
         }
 
-        let origin = |bridge| Origin { port: vtep.port, role: Role::Tunnel(id), bridge };
         if let Some(&bridge) = table.bridge_by_vni.get(&vni) {
-            return self.bridge(item, origin(bridge));
+            return Ok((bridge, Door::TunnelledBridge));
         }
         if !table.routed_vnis.contains(&vni) {
-            return Decision::drop(DropReason::VxlanUnknownVni);
+            return Err(DropReason::VxlanUnknownVni);
         }
         if item.headers.dst != snapshot.node.vtep_mac {
-            return Decision::drop(DropReason::VxlanNotForUs);
+            return Err(DropReason::VxlanNotForUs);
         }
         // What is routed leaves on the pod segment, where no tag may pass (RFC 7348, 6.1, says the same of any tunnel).
         if item.headers.vlan.is_some() {
-            return Decision::drop(DropReason::VlanNotAllowed);
+            return Err(DropReason::VlanNotAllowed);
         }
-        self.route(item, origin(crate::snapshot::POD_SEGMENT))
+        Ok((POD_SEGMENT, Door::Router))
     }
 
     /// A kernel peer's tunnel may deliver inner TCP and UDP whose checksum was left to a device that never came:

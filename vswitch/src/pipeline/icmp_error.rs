@@ -96,7 +96,7 @@ impl<P: Probe> Pass<'_, P> {
             return dropped;
         }
         self.probe.note(Stage::Icmp, || format!("the sender is told: {problem}"));
-        Decision { verdict: Verdict::Drop(reason), egress: way.egress }
+        Decision { verdict: Verdict::Drop(reason), egress: Some(way.egress) }
     }
 
     /// The address errors come from. The host would refuse packets from its own address, so it hears the router's.

@@ -1,34 +1,34 @@
 //! First stage: who sent it, is it well formed, and may it say what it says.
 
-use super::{Decision, Origin, Pass, Probe, Stage};
+use super::flow::is_flow;
+use super::{Arrival, Door, Pass, Probe, Stage};
 use crate::frame::Item;
 use crate::outcome::DropReason;
 use crate::snapshot::{PortEntry, Role};
 
 impl<P: Probe> Pass<'_, P> {
-    /// Decides one received frame.
+    /// Reads one received frame, and finds the stage it enters by. Nothing here depends on the frames around it.
     #[inline]
-    pub(crate) fn ingress(&mut self, item: &mut Item) -> Decision {
-        let port = item.frame.ingress;
-        let snapshot = self.snapshot;
-        let Some(entry) = snapshot.port(port) else {
-            return Decision::drop(DropReason::UnknownPort);
-        };
+    pub(crate) fn ingress(&mut self, item: &mut Item, arrival: &mut Arrival) -> Result<(), DropReason> {
+        arrival.is_flow = false;
+        let entry = self.snapshot.port(item.frame.ingress).ok_or(DropReason::UnknownPort)?;
         if entry.role == Role::Uplink {
-            return self.decap(item);
+            (arrival.bridge, arrival.door) = self.decap(item)?;
+        } else {
+            self.probe.note(Stage::Ingress, || format!("port {} ({} bytes)", entry.name, item.frame.len()));
+            arrival.bridge = entry.bridge.ok_or(DropReason::UnknownPort)?;
+            arrival.door = Door::Bridge;
+            parse(item)?;
         }
-        self.probe.note(Stage::Ingress, || format!("port {} ({} bytes)", entry.name, item.frame.len()));
-        let Some(bridge) = entry.bridge else {
-            return Decision::drop(DropReason::UnknownPort);
-        };
-        if let Some(reason) = parse(item).or_else(|| self.admit(item, entry)) {
-            return Decision::drop(reason);
+        if self.state.flows.is_on() && is_flow(&item.headers) {
+            arrival.is_flow = true;
+            arrival.hash = item.headers.flow_hash();
         }
-        self.bridge(item, Origin { port, role: entry.role, bridge })
+        Ok(())
     }
 
     /// The checks of a frame that is well formed: link-layer rules, and the spoof guard.
-    fn admit(&mut self, item: &Item, entry: &PortEntry) -> Option<DropReason> {
+    pub(super) fn admit(&mut self, item: &Item, entry: &PortEntry) -> Option<DropReason> {
         if let Some(guard) = &entry.guard {
             let refused = super::guard::refuse(item, entry.mac, guard);
             self.probe.note(Stage::Guard, || match refused {
@@ -43,12 +43,10 @@ impl<P: Probe> Pass<'_, P> {
 
 /// Parses the frame's headers into the item, and puts its offload right by them.
 #[inline]
-pub(super) fn parse(item: &mut Item) -> Option<DropReason> {
-    if let Err(reason) = crate::wire::parse_into(item.frame.bytes(), &item.frame.offload, &mut item.headers) {
-        return Some(reason);
-    }
+pub(super) fn parse(item: &mut Item) -> Result<(), DropReason> {
+    crate::wire::parse_into(item.frame.bytes(), &item.frame.offload, &mut item.headers)?;
     if let Some(gso) = &mut item.frame.offload.gso {
         gso.header_len = u16::try_from(item.headers.header_len()).unwrap_or(u16::MAX);
     }
-    None
+    Ok(())
 }

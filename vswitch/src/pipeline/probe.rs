@@ -14,6 +14,7 @@ pub enum Stage {
     Route,
     Encap,
     Icmp,
+    Flow,
     Verdict,
 }
 
@@ -28,6 +29,7 @@ impl fmt::Display for Stage {
             Self::Route => "route",
             Self::Encap => "encap",
             Self::Icmp => "icmp",
+            Self::Flow => "flow",
             Self::Verdict => "verdict",
         })
     }

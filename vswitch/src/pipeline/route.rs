@@ -8,13 +8,13 @@ use ipnet::IpNet;
 use podwire_control::model::Mac;
 
 use super::decap::fit_guess;
-use super::encap::{encap, inner_tos};
+use super::flow::{Action, Rewrite, Tunnel, hops_left};
 use super::icmp_error::{Problem, Reach};
-use super::{Decision, Origin, Pass, Probe, Stage, is_undamaged, largest_packet};
+use super::{Decision, Origin, Pass, Probe, Stage, is_undamaged, largest_packet, to_port};
 use crate::frame::{Checksum, Egress, Item, Offload};
 use crate::id::{PortId, VtepId};
 use crate::outcome::{DropReason, PuntReason, Verdict};
-use crate::snapshot::{NextHop, Role, Snapshot};
+use crate::snapshot::{NextHop, Role, Snapshot, Table};
 use crate::wire::{L3, L4, ethernet, icmp, ipv4, ipv6};
 
 impl<P: Probe> Pass<'_, P> {
@@ -36,6 +36,7 @@ impl<P: Probe> Pass<'_, P> {
         if is_link_local(src) || is_link_local(dst) {
             return self.link_local(item, dst, origin);
         }
+        self.trail.consulted(Table::Fib);
         let hop = self.snapshot.fib.lookup(dst).unwrap_or(NextHop::Outside);
         self.probe.note(Stage::Route, || describe(self.snapshot, dst));
         match hop {
@@ -90,8 +91,15 @@ impl<P: Probe> Pass<'_, P> {
         self.probe.note(Stage::Route, || format!("to the host's own stack ({})", reason.name()));
         let node = &self.snapshot.node;
         let src = if origin.role == Role::Pod { item.headers.src } else { node.vtep_mac };
-        set_addresses(item, node.gateway_mac, src);
-        Decision::punt(reason, host, mtu)
+        let rewrite = Rewrite::Macs { dst: node.gateway_mac, src };
+        self.send(item, Verdict::Punt(reason), host, mtu, rewrite)
+    }
+
+    /// The end of a way to a port of the node.
+    fn send(&mut self, item: &mut Item, verdict: Verdict, port: PortId, mtu: u16, rewrite: Rewrite) -> Decision {
+        let action = Action { verdict, port, limit: mtu, fragment_at: mtu, tunnel: None, rewrite };
+        item.egress = to_port(port, mtu);
+        self.finish(item, action)
     }
 
     fn route_local(&mut self, item: &mut Item, origin: Origin, port: PortId, mac: Mac) -> Decision {
@@ -105,9 +113,8 @@ impl<P: Probe> Pass<'_, P> {
             return refused;
         }
         self.probe.note(Stage::Route, || format!("to port {} at {mac}", entry.name));
-        set_addresses(item, mac, self.snapshot.node.gateway_mac);
-        count_hop(item);
-        Decision::forward(port, entry.mtu)
+        let rewrite = Rewrite::Hop { dst: mac, src: self.snapshot.node.gateway_mac };
+        self.send(item, Verdict::Forward(port), port, entry.mtu, rewrite)
     }
 
     fn route_vtep(&mut self, item: &mut Item, origin: Origin, id: VtepId) -> Decision {
@@ -115,36 +122,37 @@ impl<P: Probe> Pass<'_, P> {
             return Decision::drop(DropReason::TunnelToTunnel);
         }
         let snapshot = self.snapshot;
-        let v6 = matches!(item.headers.l3, L3::V6(_));
-        let tos = inner_tos(&item.headers.l3);
-        let entropy = item.headers.flow_hash();
-        let way = snapshot.vteps.get(id).and_then(|vtep| {
-            let endpoint = vtep.endpoint(v6)?;
-            let (encap, mtu) = encap(&snapshot.node, id, vtep, vtep.vni, tos, v6, entropy)?;
-            Some((vtep, endpoint.mac, encap, mtu))
-        });
-        let Some((vtep, mac, encap, mtu)) = way.filter(|_| snapshot.node.uplink.is_some()) else {
+        self.trail.consulted(Table::Vteps);
+        let found = snapshot.vteps.get(id).and_then(|vtep| Some((vtep, vtep.endpoint(item.headers.is_v6())?.mac)));
+        let Some((vtep, mac)) = found.filter(|_| snapshot.node.uplink.is_some()) else {
             return Decision::drop(DropReason::NoUplink);
         };
-        if let Some(refused) = self.expired(item, origin).or_else(|| self.too_big(item, origin, mtu)) {
+        let action = Action {
+            verdict: Verdict::Forward(vtep.port),
+            port: vtep.port,
+            limit: u16::MAX,
+            fragment_at: u16::MAX,
+            tunnel: Some(Tunnel { vtep: id, vni: vtep.vni }),
+            rewrite: Rewrite::Hop { dst: mac, src: snapshot.node.vtep_mac },
+        };
+        let Some(limit) = self.lead_out(item, &action, item.headers.flow_hash()) else {
+            return Decision::drop(DropReason::NoUplink);
+        };
+        if let Some(refused) = self.expired(item, origin).or_else(|| self.too_big(item, origin, limit)) {
             return refused;
         }
-        self.probe.note(Stage::Encap, || {
-            format!("vtep {} at {}, vni {}, inner MAC {mac}, MTU {mtu}", vtep.name, encap.remote, encap.vni)
+        self.probe.note(Stage::Encap, || match item.egress {
+            Egress::Port { encap: Some(encap), mtu, .. } => {
+                format!("vtep {} at {}, vni {}, inner MAC {mac}, MTU {mtu}", vtep.name, encap.remote, encap.vni)
+            }
+            _ => String::new(),
         });
-        set_addresses(item, mac, snapshot.node.vtep_mac);
-        count_hop(item);
-        let egress = Egress::Port { port: vtep.port, encap: Some(encap), mtu };
-        Decision { verdict: Verdict::Forward(vtep.port), egress }
+        self.finish(item, action)
     }
 
     fn expired(&mut self, item: &mut Item, origin: Origin) -> Option<Decision> {
-        let left = match item.headers.l3 {
-            L3::V4(ip) => ip.ttl,
-            L3::V6(ip) => ip.hop_limit,
-            _ => return None,
-        };
-        (left <= 1).then(|| self.refuse(item, origin, DropReason::TtlExceeded, Problem::TimeExceeded))
+        (hops_left(&item.headers) <= 1)
+            .then(|| self.refuse(item, origin, DropReason::TtlExceeded, Problem::TimeExceeded))
     }
 
     /// A packet longer than the egress carries goes back with the MTU, unless IPv4 lets it be fragmented.
@@ -196,29 +204,6 @@ fn is_link_local(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => v4.is_link_local(),
         IpAddr::V6(v6) => v6.is_unicast_link_local(),
-    }
-}
-
-fn set_addresses(item: &mut Item, dst: Mac, src: Mac) {
-    ethernet::set_addresses(item.frame.bytes_mut(), dst, src);
-    item.headers.dst = dst;
-    item.headers.src = src;
-}
-
-/// One hop less to live.
-fn count_hop(item: &mut Item) {
-    let l3_offset = usize::from(item.headers.l3_offset);
-    let bytes = item.frame.bytes_mut().get_mut(l3_offset..).unwrap_or_default();
-    match &mut item.headers.l3 {
-        L3::V4(ip) => {
-            ipv4::decrement_ttl(bytes);
-            ip.ttl = ip.ttl.saturating_sub(1);
-        }
-        L3::V6(ip) => {
-            ipv6::decrement_hop_limit(bytes);
-            ip.hop_limit = ip.hop_limit.saturating_sub(1);
-        }
-        _ => {}
     }
 }
 

@@ -65,7 +65,7 @@ fn node() -> NodeSpec {
 
 impl Fixture {
     fn new() -> Self {
-        let spec = WorkersSpec { cpus: vec![None], poll: PollMode::Interrupt };
+        let spec = WorkersSpec { cpus: vec![None], poll: PollMode::Interrupt, flows: 0 };
         let switch = Switch::start(&spec, empty(&node())).unwrap();
         let (socket, peer) = UnixDatagram::pair().unwrap();
         let (turns, gate) = (Arc::default(), Arc::default());

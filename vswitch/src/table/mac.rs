@@ -19,6 +19,7 @@ mod tests;
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
+use crossbeam_utils::CachePadded;
 use podwire_control::model::Mac;
 
 use crate::id::PortId;
@@ -76,6 +77,8 @@ pub struct MacTable {
     evictions: AtomicU64,
     /// The second in the upper half, moves accepted in it in the lower.
     move_window: AtomicU64,
+    /// See [`MacTable::epoch`]. By itself in its cache line, since workers read it for each frame.
+    changes: CachePadded<AtomicU64>,
 }
 
 impl MacTable {
@@ -92,6 +95,7 @@ impl MacTable {
             moves: AtomicU64::new(0),
             evictions: AtomicU64::new(0),
             move_window: AtomicU64::new(0),
+            changes: CachePadded::new(AtomicU64::new(0)),
         }
     }
 
@@ -101,6 +105,29 @@ impl MacTable {
     pub fn lookup(&self, mac: Mac, now_s: u64) -> Option<PortId> {
         let now_s = seconds(now_s);
         self.matches(mac).find(|(_, entry)| self.is_live(*entry, now_s)).map(|(_, entry)| entry.port())
+    }
+
+    /// As [`MacTable::lookup`], with the second from which on the answer does not hold any more by age alone; for a
+    /// static entry there is none.
+    #[inline]
+    #[must_use]
+    pub fn lookup_until(&self, mac: Mac, now_s: u64) -> Option<(PortId, u64)> {
+        let now_s = seconds(now_s);
+        let (_, entry) = self.matches(mac).find(|(_, entry)| self.is_live(*entry, now_s))?;
+        let until_s = if entry.is_static() { u64::MAX } else { u64::from(entry.seen_s()) + MAC_AGEING_SECONDS };
+        Some((entry.port(), until_s))
+    }
+
+    /// Changes whenever a station that was found, or was learned, may be somewhere else or nowhere now, for another
+    /// reason than its age. What has just been learned for the first time changes nothing.
+    #[inline]
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    fn changed(&self) {
+        self.changes.fetch_add(1, Ordering::Release);
     }
 
     /// Notes that a frame from `mac` came in by `port`. The caller has made sure that it is not spoofed.
@@ -163,6 +190,7 @@ impl MacTable {
             return Learned::Known;
         }
         self.moves.fetch_add(1, Ordering::Relaxed);
+        self.changed();
         Learned::Moved { from: known.port() }
     }
 
@@ -182,6 +210,7 @@ impl MacTable {
             if self.replace(place, old, new.pending()) {
                 if matches!(learned, Learned::Evicted { .. }) {
                     self.evictions.fetch_add(1, Ordering::Relaxed);
+                    self.changed();
                 }
                 return if self.put_in_force(place, new) { learned } else { Learned::Known };
             }

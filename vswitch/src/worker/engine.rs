@@ -39,15 +39,15 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// No ports yet; counts into `stats`.
+    /// No ports yet; counts into `stats`. Its flow cache keeps up to `flows` flows, and is off with 0.
     #[must_use]
-    pub fn new(stats: Arc<WorkerStats>) -> Self {
+    pub fn new(stats: Arc<WorkerStats>, flows: usize) -> Self {
         Self {
             receivers: (0..PORTS_MAX).map(|_| Vec::new()).collect(),
             transmitter: Transmitter::new(),
             pool: FramePool::new(BATCH_FRAMES),
             batch: Batch::new(),
-            state: WorkerState::new(Arc::clone(&stats)),
+            state: WorkerState::new(Arc::clone(&stats), flows),
             stats,
         }
     }

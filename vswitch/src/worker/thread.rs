@@ -114,6 +114,8 @@ pub struct WorkerSetup {
     pub cpu: Option<usize>,
     /// Poll mode, changeable at run time.
     pub poll: Arc<AtomicU8>,
+    /// Flows its cache keeps; 0 switches it off.
+    pub flows: usize,
     /// What it shares.
     pub shared: Arc<Shared>,
     /// The published snapshot.
@@ -153,7 +155,7 @@ struct Worker {
 impl Worker {
     fn new(setup: WorkerSetup) -> Self {
         Self {
-            engine: Engine::new(Arc::clone(&setup.shared.stats)),
+            engine: Engine::new(Arc::clone(&setup.shared.stats), setup.flows),
             cache: Cache::new(Arc::clone(&setup.snapshot)),
             unpublished: Vec::new(),
             unpollable: Vec::new(),

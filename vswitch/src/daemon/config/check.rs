@@ -320,7 +320,20 @@ fn workers(doc: &mut Document<'_>) -> Option<Workers> {
         }
     });
     let poll = doc.take("workers.poll", "\"adaptive\", \"busy\" or \"interrupt\"").unwrap_or(Poll::Adaptive);
-    Some(Workers { cpus, poll })
+    let flow_cache = flow_cache(doc)?;
+    Some(Workers { cpus, poll, flow_cache })
+}
+
+fn flow_cache(doc: &mut Document<'_>) -> Option<usize> {
+    let Some(flows) = doc.take("workers.flow_cache", "a number of flows") else {
+        return Some(limits::FLOWS_PER_WORKER);
+    };
+    if flows > limits::FLOWS_PER_WORKER_MAX {
+        let remedy = format!("use 0, which switches the cache off, to {}", limits::FLOWS_PER_WORKER_MAX);
+        doc.fault("workers.flow_cache", &format!("{flows} flows are too many"), &remedy);
+        return None;
+    }
+    Some(flows)
 }
 
 fn cpu_list(text: &str) -> Result<Vec<usize>, String> {

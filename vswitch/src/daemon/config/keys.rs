@@ -45,6 +45,7 @@ pub const KEYS: &[KeySpec] = keys! {
     "vxlan.outer_checksum" false |config| config.vxlan.outer_checksum;
     "workers.cpus" false |config| config.workers.cpus.as_ref().map(|list| list.cpus.clone());
     "workers.poll" true |config| config.workers.poll;
+    "workers.flow_cache" false |config| config.workers.flow_cache;
     "control.socket" false |config| config.control.socket.clone();
     "control.state_dir" false |config| config.control.state_dir.clone();
 };

@@ -156,6 +156,8 @@ fn a_wrong_value_is_refused_with_line_key_and_remedy() {
         ("workers", "cpus = \"0,0-1\"", "CPU 0 is named twice"),
         ("workers", "cpus = \"0-1024\"", "\"1024\" is no CPU from 0 to 1023"),
         ("workers", "cpus = \"0-64\"", "that is 65 workers, more than 64"),
+        ("workers", "flow_cache = 4194305", "4194305 flows are too many"),
+        ("workers", "flow_cache = -1", "workers.flow_cache"),
         ("workers", "poll = \"lazy\"", "workers.poll: unknown variant `lazy`"),
         ("control", "socket = \"podwired.sock\"", "control.socket: \"podwired.sock\" is not an absolute path"),
         ("control", "state_dir = \"lib\"", "control.state_dir: \"lib\" is not an absolute path"),

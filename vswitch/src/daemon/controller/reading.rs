@@ -368,7 +368,7 @@ impl Controller {
         if let Some(reason) = self.closed.get(query.in_port.as_str()) {
             return Err(Refusal::new(format!("port {}", query.in_port), reason.clone()));
         }
-        explain(&self.switch.snapshot(), query, &addresses, mono_now())
+        explain(&self.switch.snapshot(), query, &addresses, self.config.workers.flow_cache > 0, mono_now())
     }
 
     /// Every fixed limit of the engine.

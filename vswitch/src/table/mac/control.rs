@@ -55,6 +55,7 @@ impl MacTable {
         // A worker that learns the MAC at this moment, elsewhere, sees this entry or is seen here.
         fence(Ordering::SeqCst);
         try_hard(|| self.drop_others(mac, kept).then_some(()));
+        self.changed();
         true
     }
 
@@ -73,12 +74,15 @@ impl MacTable {
             }
             self.matches(mac).next().is_none().then_some(())
         });
+        self.changed();
         removed
     }
 
     /// Forgets what was learned on a port; static entries stay. Returns how many.
     pub fn flush_port(&self, port: PortId) -> usize {
-        self.clear_where(|entry| entry.port() == port && !entry.is_static())
+        let cleared = self.clear_where(|entry| entry.port() == port && !entry.is_static());
+        self.changed();
+        cleared
     }
 
     /// Ends a port's life: none of its entries is found again, static ones included, and whoever gets the id next
@@ -90,6 +94,7 @@ impl MacTable {
             let next = self.epoch_next.fetch_add(1, Ordering::Relaxed).min(EPOCH_BUSY);
             self.epoch_next.fetch_min(EPOCH_BUSY, Ordering::Relaxed);
             epoch.store(next, Ordering::Release);
+            self.changed();
         }
     }
 

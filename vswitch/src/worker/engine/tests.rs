@@ -66,7 +66,7 @@ fn snapshot() -> Snapshot {
 }
 
 fn engine(keeps: bool, tx: Odd) -> Engine {
-    let mut engine = Engine::new(Arc::new(WorkerStats::new(PORTS_MAX)));
+    let mut engine = Engine::new(Arc::new(WorkerStats::new(PORTS_MAX)), 0);
     engine.attach(PORT, vec![Box::new(Odd { keeps, ..Odd::default() })], Box::new(tx));
     engine
 }
