@@ -1,5 +1,6 @@
 //! TCP connections, made and closed one after the other: what a new flow costs.
 
+use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -40,7 +41,11 @@ fn make(address: SocketAddr, time: Duration) -> Result<f64> {
     let begin = mono_now();
     let (mut made, mut took) = (0_u64, 0);
     while took < nanos(time) {
-        let stream = TcpStream::connect_timeout(&address, STALL).context("a connection was not made")?;
+        let mut stream = TcpStream::connect_timeout(&address, STALL).context("a connection was not made")?;
+        // Until the server has taken it and closed it: else a slow one's queue runs full, and a lost SYN costs a second.
+        stream.set_read_timeout(Some(STALL)).context("cannot set up a socket")?;
+        let ended = stream.read(&mut [0]).context("a connection was not closed by the server")?;
+        ensure!(ended == 0, "a connection carried data that nobody sent");
         // Reset at the end, so that no port rests for a minute and there are enough of them.
         let reset = nix::libc::linger { l_onoff: 1, l_linger: 0 };
         setsockopt(&stream, sockopt::Linger, &reset).context("cannot have a connection end with a reset")?;
@@ -54,7 +59,7 @@ fn make(address: SocketAddr, time: Duration) -> Result<f64> {
 
 fn accept(listener: &TcpListener, over: &AtomicBool) {
     while !over.load(Ordering::Relaxed) {
-        // A connection that was reset before it was accepted is an error, and no reason to stop.
+        // An error is of one connection, and no reason to stop.
         drop(listener.accept());
     }
 }
