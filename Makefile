@@ -79,6 +79,7 @@ lint: deps
 test: root lint ## Everything: format, clippy, all tests, the demo (root: rings run in network namespaces)
 	@"$(CARGO)" build --locked --workspace --all-features --bins
 	@$(AS_ROOT) PODWIRE_BIN_DIR="$(TARGET)/debug" "$(CARGO)" test --locked --workspace --all-features </dev/null
+	@PODWIRE_FLOW_CACHE=off "$(CARGO)" test --locked --workspace --all-features --test pipeline --test property </dev/null
 	@$(MAKE) test-demo
 
 test-demo: root
