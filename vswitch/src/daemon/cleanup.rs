@@ -13,9 +13,7 @@ use super::store::{FILE_NAME, Store, StoreError};
 use crate::sys::bpf::{NicLock, attached, detach_ours};
 use crate::sys::netlink::{Netlink, NetlinkError};
 use crate::sys::netns::{NetnsHandle, in_netns};
-
-/// Kind of a TAP in the kernel's words.
-const TAP_KIND: &str = "tun";
+use crate::sys::tap::LINK_KIND;
 
 /// What was done.
 #[derive(Debug, Default)]
@@ -107,7 +105,7 @@ fn remove_pod_tap(port: &Port) -> Result<bool, String> {
 fn remove_tap(name: &str) -> Result<bool, NetlinkError> {
     let mut netlink = Netlink::open()?;
     let Some(link) = netlink.find_link(name)? else { return Ok(false) };
-    if link.kind.as_deref() != Some(TAP_KIND) {
+    if link.kind.as_deref() != Some(LINK_KIND) {
         return Ok(false);
     }
     match netlink.delete_link(link.index) {

@@ -17,6 +17,9 @@ pub use coalesce::Coalescer;
 
 use crate::frame::{Batch, Encap, Frame, FramePool};
 
+/// Frame bytes one turn of one port may bring in: a few super-frames, so that they are sent while in cache.
+pub const TURN_BYTES: usize = 256 * 1024;
+
 /// What a port can carry, so that the switch cuts or completes frames only where it must.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct PortCaps {

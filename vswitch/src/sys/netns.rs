@@ -225,6 +225,18 @@ pub(crate) mod testing {
         }
     }
 
+    /// Two namespaces on one wire: `nic` ending in 1 in the first, `far` ending in 2 in the second, of both families.
+    pub(crate) fn wire() -> (TestNetns, TestNetns) {
+        let (near, far) = (TestNetns::new(), TestNetns::new());
+        near.ip(&format!("link add nic type veth peer name far netns {}", far.name));
+        for (netns, link, host) in [(&near, "nic", 1), (&far, "far", 2)] {
+            netns.ip(&format!("addr add 10.9.0.{host}/24 dev {link}"));
+            netns.ip(&format!("addr add fd00:9::{host}/64 dev {link} nodad"));
+            netns.ip(&format!("link set {link} up"));
+        }
+        (near, far)
+    }
+
     pub(crate) fn run(program: &str, args: &[&str]) -> String {
         let output = Command::new(program).args(args).output().unwrap();
         assert!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));

@@ -12,6 +12,8 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::sys::uio::{readv, writev};
 
+/// Driver kind of TAP devices in `ip -d link`.
+pub const LINK_KIND: &str = "tun";
 /// Bytes of `struct virtio_net_hdr`, which precedes each frame.
 pub const VNET_HEADER_BYTES: usize = 10;
 /// Queues one device may have (`MAX_TAP_QUEUES` in the kernel).

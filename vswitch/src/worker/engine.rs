@@ -10,12 +10,9 @@ use crate::id::{MonoNs, PortId};
 use crate::limits::{BATCH_FRAMES, PORTS_MAX};
 use crate::outcome::{DropReason, Verdict};
 use crate::pipeline::{NoProbe, WorkerState, answer_too_big, forward};
-use crate::port::{PortRx, PortTx, RxStatus};
+use crate::port::{PortRx, PortTx, RxStatus, TURN_BYTES};
 use crate::snapshot::Snapshot;
 use crate::stats::{Event, PacketCount, WorkerStats};
-
-/// Frame bytes one turn of one port may bring in: a few super-frames, so that they are sent while in cache.
-const TURN_BYTES: usize = 256 * 1024;
 
 /// What one turn of a port brought.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -12,7 +12,7 @@ use podwire_control::model::{Action, Applied, Changed, EventKind, Key, Mac, Obje
 
 use super::{Controller, find_port, finish};
 use crate::compile::Compiled;
-use crate::daemon::devices::Closing;
+use crate::daemon::devices::{Closing, DeviceError};
 use crate::daemon::ledger::{Changes, Plan};
 use crate::daemon::store::{Store, StoreError};
 use crate::id::PortId;
@@ -114,25 +114,16 @@ impl Controller {
     }
 
     fn open_all(&mut self, ports: &[&Port], work: &mut Work) -> Result<(), Vec<Refusal>> {
-        let mut refusals = Vec::new();
-        for port in ports {
-            match self.open_pod(port) {
-                Ok(halves) => work.opened.push((port.name.to_string(), halves)),
-                Err(error) => refusals.push(Refusal::new(Key::Port(port.name.clone()), error.to_string())),
-            }
-        }
-        if refusals.is_empty() { Ok(()) } else { Err(refusals) }
+        each(ports.iter().copied(), |port| {
+            let halves = self.open_pod(port)?;
+            work.opened.push((port.name.to_string(), halves));
+            Ok(())
+        })
     }
 
     fn update_all(&mut self, ports: &[Port]) -> Result<(), Vec<Refusal>> {
         let mtu = self.pod_mtu();
-        let mut refusals = Vec::new();
-        for port in ports {
-            if let Err(error) = self.devices.update_pod(port, &self.node, mtu) {
-                refusals.push(Refusal::new(Key::Port(port.name.clone()), error.to_string()));
-            }
-        }
-        if refusals.is_empty() { Ok(()) } else { Err(refusals) }
+        each(ports, |port| self.devices.update_pod(port, &self.node, mtu))
     }
 
     fn remember(&mut self, plan: &Plan) -> Result<(), Vec<Refusal>> {
@@ -238,6 +229,17 @@ impl Controller {
             }
         }
     }
+}
+
+/// Does something to the device of each port, and does not stop at the first that fails, so that all are named.
+fn each<'a>(
+    ports: impl IntoIterator<Item = &'a Port>,
+    mut act: impl FnMut(&Port) -> Result<(), DeviceError>,
+) -> Result<(), Vec<Refusal>> {
+    let refused = |port: &Port, error: DeviceError| Refusal::new(Key::Port(port.name.clone()), error.to_string());
+    let refusals: Vec<Refusal> =
+        ports.into_iter().filter_map(|port| act(port).err().map(|error| refused(port, error))).collect();
+    if refusals.is_empty() { Ok(()) } else { Err(refusals) }
 }
 
 /// Whether the two are served by the same device as it is.

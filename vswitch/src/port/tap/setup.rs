@@ -8,7 +8,7 @@ use podwire_control::model::Mac;
 
 use crate::sys::netlink::{Link, Netlink, NetlinkError, RouteSpec};
 use crate::sys::netns::{NetnsError, set_ipv4_conf, set_ipv6_conf};
-use crate::sys::tap::{OpenTap, TapError, TapOffloads, open};
+use crate::sys::tap::{LINK_KIND, OpenTap, TapError, TapOffloads, open};
 
 /// Largest super-frame, in bytes, that the stack behind a TAP may build at all (`GSO_LEGACY_MAX_SIZE`).
 pub const GSO_BYTES_MAX: u32 = 65_536;
@@ -16,9 +16,6 @@ pub const GSO_BYTES_MAX: u32 = 65_536;
 /// its segments (45 of them at an MTU of 1450) still fits one `UDP_SEGMENT` send of 65,507 bytes: measured 1.02 to
 /// 1.13 times the kernel's VXLAN, against 0.75 with two sends.
 pub const TUNNEL_GSO_BYTES_MAX: u32 = 62_000;
-
-/// Driver kind of TAP devices in `ip -d link`.
-const TAP_KIND: &str = "tun";
 
 /// What can go wrong when a TAP port is set up.
 #[derive(Debug, thiserror::Error)]
@@ -134,7 +131,7 @@ pub(super) fn open_and_configure(spec: &TapSpec, queues: usize) -> Result<(OpenT
 
 fn other_kind(link: &Link) -> Option<String> {
     let kind = link.kind.clone().unwrap_or_else(|| "physical".to_owned());
-    (kind != TAP_KIND).then_some(kind)
+    (kind != LINK_KIND).then_some(kind)
 }
 
 /// Makes an existing device what the spec says; `given` are addresses it had by an earlier one.

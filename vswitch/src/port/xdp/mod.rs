@@ -14,13 +14,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use rx::XdpRx;
 
+use crate::limits::IP_BYTES_MAX;
 use crate::sys::bpf::{AttachMode, BpfError, NicLock, QUEUES_MAX, SteerSpec, Steering, detach_ours};
 use crate::sys::netlink::{Netlink, NetlinkError};
 use crate::sys::xsk::{BindMode, SLOT_DATA_BYTES, XskError, XskSocket, XskSpec, XskStatistics, XskWatch, rx_queues};
 use crate::wire::ethernet;
 
 /// Longest frame that comes in several slots: the longest IP packet behind an Ethernet header.
-const FRAME_BYTES_MAX: usize = 65_535 + ethernet::HEADER_LEN;
+const FRAME_BYTES_MAX: usize = IP_BYTES_MAX + ethernet::HEADER_LEN;
 
 /// How frames get from the NIC to us.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

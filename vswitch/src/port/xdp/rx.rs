@@ -9,13 +9,11 @@ use super::XdpStatus;
 use super::outer::{Unsound, read};
 use crate::frame::{Batch, Frame, FramePool};
 use crate::limits::BATCH_FRAMES;
-use crate::port::{Coalescer, PortRx, RxStatus};
+use crate::port::{Coalescer, PortRx, RxStatus, TURN_BYTES};
 use crate::sys::xsk::{SLOTS, Slot, XskSocket};
 
 /// Slots that are gathered before they are given to the kernel again.
 const REFILL_SLOTS: usize = 64;
-/// Bytes of packets received in one go: a few super-frames, so that they are sent while in cache.
-const BURST_BYTES: usize = 256 * 1024;
 
 /// Receives from one queue.
 #[derive(Debug)]
@@ -118,7 +116,7 @@ impl PortRx for XdpRx {
         let frames_max = batch.len() + budget.min(batch.room()).min(pool.free());
         let mut status = RxStatus::More;
         let (mut packets, mut bytes) = (0, 0);
-        while batch.len() < frames_max && bytes < BURST_BYTES {
+        while batch.len() < frames_max && bytes < TURN_BYTES {
             let Some(slot) = self.socket.receive() else {
                 status = RxStatus::Drained;
                 break;

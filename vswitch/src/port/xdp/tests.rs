@@ -11,25 +11,13 @@ use crate::id::VtepId;
 use crate::port::udp::{UdpSpec, UdpUplink};
 use crate::port::{Outgoing, PortRx, PortTx, RxStatus};
 use crate::sys::bpf::attached;
-use crate::sys::netns::testing::{TestNetns, run};
+use crate::sys::netns::testing::{TestNetns, run, wire};
 use crate::wire::{checksum, tcp};
 
 const PORT: u16 = 4_789;
 const TOS: u8 = 0b1011_1010;
 const VXLAN_HEADER: [u8; 8] = [8, 0, 0, 0, 0, 0, 42, 0];
 const COPY_MODES: [XdpMode; 2] = [XdpMode::Native, XdpMode::Generic];
-
-/// Two namespaces on one wire: `nic` ending in 1 in the first, `far` ending in 2 in the second, of both families.
-fn wire() -> (TestNetns, TestNetns) {
-    let (near, far) = (TestNetns::new(), TestNetns::new());
-    near.ip(&format!("link add nic type veth peer name far netns {}", far.name));
-    for (netns, link, host) in [(&near, "nic", 1), (&far, "far", 2)] {
-        netns.ip(&format!("addr add 10.9.0.{host}/24 dev {link}"));
-        netns.ip(&format!("addr add fd00:9::{host}/64 dev {link} nodad"));
-        netns.ip(&format!("link set {link} up"));
-    }
-    (near, far)
-}
 
 fn spec(mode: Option<XdpMode>) -> XdpSpec {
     let addresses = ["10.9.0.1", "fd00:9::1"].map(|text| text.parse().unwrap()).to_vec();

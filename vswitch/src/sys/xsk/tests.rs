@@ -6,20 +6,9 @@ use std::time::Duration;
 use super::*;
 use crate::sys::bpf::{AttachMode, SteerSpec, Steering};
 use crate::sys::netlink::Netlink;
-use crate::sys::netns::testing::TestNetns;
+use crate::sys::netns::testing::{TestNetns, wire};
 
 const PORT: u16 = 4_789;
-
-/// Two namespaces on one wire: `nic` with 10.9.0.1 in the first, `far` with 10.9.0.2 in the second.
-fn wire() -> (TestNetns, TestNetns) {
-    let (near, far) = (TestNetns::new(), TestNetns::new());
-    near.ip(&format!("link add nic type veth peer name far netns {}", far.name));
-    for (netns, link, host) in [(&near, "nic", 1), (&far, "far", 2)] {
-        netns.ip(&format!("addr add 10.9.0.{host}/24 dev {link}"));
-        netns.ip(&format!("link set {link} up"));
-    }
-    (near, far)
-}
 
 /// What the steering program takes: a VXLAN header and an inner frame with one IPv4 packet of TCP, `len` bytes in all, which
 /// `number` tells from others.
