@@ -236,7 +236,7 @@ mod tests {
         b.scenarios[0].failed = Some("no way".into());
         assert!(Comparison::of(&a, &b).faults(10.0)[0].contains("it failed: no way"));
         b.scenarios[0].failed = None;
-        b.scenarios[0].scenario.measure = crate::scenario::Measure::Stream { streams: 9 };
+        b.scenarios[0].scenario.measure = crate::scenario::Measure::Stream { streams: 9, congestion: None };
         assert!(Comparison::of(&a, &b).faults(10.0)[0].contains("it measures something else now"));
         b.scenarios.clear();
         let gone = Comparison::of(&a, &b);

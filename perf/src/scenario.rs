@@ -38,7 +38,12 @@ pub(crate) enum Topology {
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum Measure {
     /// TCP connections that send as fast as they can.
-    Stream { streams: usize },
+    Stream {
+        streams: usize,
+        /// The sender's congestion control; the machine's default when not given.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        congestion: Option<String>,
+    },
     /// 64 bytes there and back over one TCP connection, in a closed loop or at a fixed rate.
     Request {
         /// Requests a second; latency then counts from when a request should have left.
@@ -87,8 +92,11 @@ impl Measure {
     /// In words, for a report.
     pub(crate) fn describe(&self) -> String {
         match self {
-            Self::Stream { streams: 1 } => "one TCP stream".to_owned(),
-            Self::Stream { streams } => format!("{streams} TCP streams"),
+            Self::Stream { streams, congestion } => {
+                let streams =
+                    if *streams == 1 { "one TCP stream".to_owned() } else { format!("{streams} TCP streams") };
+                congestion.as_ref().map_or(streams.clone(), |name| format!("{streams} by {name}"))
+            }
             Self::Request { rate: None } => "TCP request/response of 64 bytes, round trip, closed loop".to_owned(),
             Self::Request { rate: Some(rate) } => {
                 format!("TCP request/response of 64 bytes, {rate} a second, from when each should have left")
@@ -207,14 +215,21 @@ impl Scenario {
     }
 
     fn check_measure(&self) -> Result<()> {
-        match self.measure {
-            Measure::Stream { streams } => ensure!((1..=256).contains(&streams), "`streams` has to be from 1 to 256"),
-            Measure::Packets { size, .. } => ensure!((64..=1_468).contains(&size), "`size` has to be from 64 to 1468"),
+        match &self.measure {
+            Measure::Stream { streams, congestion } => {
+                ensure!((1..=256).contains(streams), "`streams` has to be from 1 to 256");
+                let fits = |name: &String| (1..=15).contains(&name.len()) && name.is_ascii();
+                ensure!(
+                    congestion.as_ref().is_none_or(fits),
+                    "`congestion` has to be the name of a congestion control, such as \"cubic\""
+                );
+            }
+            Measure::Packets { size, .. } => ensure!((64..=1_468).contains(size), "`size` has to be from 64 to 1468"),
             Measure::Request { rate: Some(rate) } => {
-                ensure!((1.0..=1e6).contains(&rate), "`rate` has to be from 1 to 1000000");
+                ensure!((1.0..=1e6).contains(rate), "`rate` has to be from 1 to 1000000");
             }
             Measure::FirstPing { silence } => {
-                ensure!((0.0..=SECONDS_MAX).contains(&silence), "`silence` has to be from 0 to {SECONDS_MAX}");
+                ensure!((0.0..=SECONDS_MAX).contains(silence), "`silence` has to be from 0 to {SECONDS_MAX}");
             }
             _ => {}
         }

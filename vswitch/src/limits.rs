@@ -8,8 +8,10 @@ pub const IP_BYTES_MAX: usize = 65_535;
 pub const FRAME_BYTES_MAX: usize = IP_BYTES_MAX + 14 + 4;
 /// Bytes kept free in front of a received frame, for encapsulation and for ICMP errors built in place.
 pub const FRAME_HEADROOM_BYTES: usize = 192;
+/// Bytes of a buffer that go into aligning the frame in it.
+pub const FRAME_ALIGNING_BYTES: usize = 128;
 /// Bytes of one frame buffer. Not a multiple of the page, so that buffers do not share cache sets.
-pub const FRAME_BUFFER_BYTES: usize = 17 * 4096 + 192;
+pub const FRAME_BUFFER_BYTES: usize = 17 * 4096 + FRAME_HEADROOM_BYTES + FRAME_ALIGNING_BYTES;
 /// Ports one switch may have, tunnels included.
 pub const PORTS_MAX: usize = 4096;
 /// Bridges one switch may have.

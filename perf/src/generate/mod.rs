@@ -47,11 +47,11 @@ pub(crate) struct Span {
 /// Measures once what the scenario asks for.
 pub(crate) fn measure(scenario: &Scenario, path: &Path<'_>) -> Result<Sample> {
     let span = Span { warm_up: scenario.warm_up(), time: scenario.time() };
-    match scenario.measure {
-        Measure::Stream { streams } => stream::measure(path, streams, span),
-        Measure::Request { rate } => request::measure(path, rate, span),
-        Measure::Packets { size, search } => packets::measure(path, size, search, span),
-        Measure::FirstPing { silence } => ping::measure(path, Duration::from_secs_f64(silence)),
+    match &scenario.measure {
+        Measure::Stream { streams, congestion } => stream::measure(path, *streams, congestion.as_deref(), span),
+        Measure::Request { rate } => request::measure(path, *rate, span),
+        Measure::Packets { size, search } => packets::measure(path, *size, *search, span),
+        Measure::FirstPing { silence } => ping::measure(path, Duration::from_secs_f64(*silence)),
         Measure::Idle {} => idle::measure(path, span),
         Measure::Connections {} => connections::measure(path, span),
     }

@@ -1,11 +1,13 @@
 //! TCP connections that send as fast as they can; counted is what the receivers read.
 
+use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use anyhow::{Context, Result, ensure};
+use nix::sys::socket::{setsockopt, sockopt};
 use podwire_vswitch::sys::clock::mono_now;
 
 use super::pages::Pages;
@@ -23,11 +25,18 @@ struct Moment {
     cpu: CpuTime,
 }
 
-/// Throughput over `streams` connections, and the CPU time it cost.
-pub(super) fn measure(path: &Path<'_>, streams: usize, span: Span) -> Result<Sample> {
+/// Throughput over `streams` connections, and the CPU time it cost. `congestion` names the senders' congestion control.
+pub(super) fn measure(path: &Path<'_>, streams: usize, congestion: Option<&str>, span: Span) -> Result<Sample> {
     let (listener, address) = path.listen()?;
     let connections: Result<Vec<_>> = (0..streams).map(|_| path.connection(&listener, address)).collect();
     let connections = connections?;
+    if let Some(name) = congestion {
+        for (near, _) in &connections {
+            setsockopt(near, sockopt::TcpCongestion, &OsString::from(name)).with_context(|| {
+                format!("cannot have a sender use {name}: load its module (modprobe tcp_{name}), or name another")
+            })?;
+        }
+    }
     let (received, over) = (AtomicU64::new(0), AtomicBool::new(false));
     let moment =
         || Moment { bytes: received.load(Ordering::Relaxed), at: mono_now(), cpu: CpuTime::now(&path.spenders) };

@@ -5,15 +5,19 @@ use super::*;
 const ONE: &str = "[[scenario]]\nname = \"a\"\ntopology = \"node\"\nmeasure = { kind = \"stream\", streams = 1 }\n\
                    sides = [\"kernel-bridge\", \"podwire\"]\n";
 
+fn stream(streams: usize) -> Measure {
+    Measure::Stream { streams, congestion: None }
+}
+
 #[test]
 fn the_standard_set_is_sound_and_has_what_the_first_figures_had() {
     let standard = read(None).unwrap();
     let has = |measure: &Measure, side: &str| {
         standard.iter().any(|one| one.measure == *measure && one.sides.iter().any(|other| other.to_string() == side))
     };
-    assert!(has(&Measure::Stream { streams: 1 }, "podwire"));
-    assert!(has(&Measure::Stream { streams: 1 }, "podwire idle_pods=250"));
-    assert!(has(&Measure::Stream { streams: 4 }, "podwire"));
+    assert!(has(&stream(1), "podwire"));
+    assert!(has(&stream(1), "podwire idle_pods=250"));
+    assert!(has(&stream(4), "podwire"));
     assert!(has(&Measure::Request { rate: None }, "podwire"));
     assert!(has(&Measure::Request { rate: None }, "podwire poll=busy"));
     assert!(has(&Measure::FirstPing { silence: 10.0 }, "podwire"));
@@ -41,6 +45,15 @@ fn what_is_not_said_has_its_default() {
     let scenario = &parse(ONE).unwrap()[0];
     assert_eq!((scenario.rounds, scenario.wire, scenario.targets.len()), (5, None, 0));
     assert_eq!((scenario.time(), scenario.warm_up()), (Duration::from_secs(2), Duration::from_millis(500)));
+}
+
+#[test]
+fn a_stream_says_whose_congestion_control_it_has() {
+    let cubic = ONE.replace("streams = 1", "streams = 4, congestion = \"cubic\"");
+    assert_eq!(parse(&cubic).unwrap()[0].measure.describe(), "4 TCP streams by cubic");
+    assert_eq!(parse(ONE).unwrap()[0].measure.describe(), "one TCP stream");
+    let error = parse(&ONE.replace("streams = 1", "streams = 1, congestion = \"\"")).unwrap_err();
+    assert!(format!("{error:#}").contains("`congestion` has to be the name"), "{error:#}");
 }
 
 #[test]

@@ -15,7 +15,14 @@ pub use offload::{Checksum, Gso, GsoKind, Offload};
 pub use pool::FramePool;
 
 use crate::id::PortId;
+#[cfg(test)]
+use crate::limits::FRAME_ALIGNING_BYTES;
 use crate::limits::{FRAME_BUFFER_BYTES, FRAME_HEADROOM_BYTES};
+
+const CACHE_LINE_BYTES: usize = 64;
+const PAGE_BYTES: usize = 4096;
+/// Ethernet, IPv4, TCP with timestamps.
+const USUAL_HEADERS_BYTES: usize = 14 + 20 + 32;
 
 /// What an uplink knows of the datagram a tunnelled frame came in. The frame's bytes then start at the VXLAN header.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,6 +36,8 @@ pub struct Outer {
 /// One Ethernet frame (or, from an uplink, one VXLAN datagram's payload) with room in front of it.
 pub struct Frame {
     buf: Box<[u8]>,
+    /// Where an empty frame starts.
+    origin: usize,
     start: usize,
     end: usize,
     /// Checksum state and segmentation.
@@ -54,10 +63,13 @@ impl Frame {
     /// An empty frame with a buffer of its own. Allocates: the hot path takes frames from a [`FramePool`].
     #[must_use]
     pub fn new() -> Self {
+        let buf = vec![0; FRAME_BUFFER_BYTES].into_boxed_slice();
+        let origin = origin_of(buf.as_ptr().addr());
         Self {
-            buf: vec![0; FRAME_BUFFER_BYTES].into_boxed_slice(),
-            start: FRAME_HEADROOM_BYTES,
-            end: FRAME_HEADROOM_BYTES,
+            buf,
+            origin,
+            start: origin,
+            end: origin,
             offload: Offload::default(),
             ingress: PortId::NONE,
             outer: None,
@@ -67,8 +79,8 @@ impl Frame {
     /// Empties the frame, with full headroom and nothing known of it.
     #[inline]
     pub fn reset(&mut self) {
-        self.start = FRAME_HEADROOM_BYTES;
-        self.end = FRAME_HEADROOM_BYTES;
+        self.start = self.origin;
+        self.end = self.origin;
         self.offload = Offload::default();
         self.ingress = PortId::NONE;
         self.outer = None;
@@ -174,6 +186,17 @@ impl Frame {
     }
 }
 
+/// Offset in a buffer at `address` where frames start: behind the headroom, and so that the payload behind the most usual
+/// headers (Ethernet, IPv4, TCP with timestamps) starts on a cache line, from where kernels copy fastest.
+///
+/// Not on a page: the payload behind 54 bytes of headers would then start 12 bytes before one, and some AMD CPUs copy five
+/// times slower to a page when the target's offset is 1 to 15 bytes past the source's (modulo a page).
+fn origin_of(address: usize) -> usize {
+    let payload = (address + FRAME_HEADROOM_BYTES + USUAL_HEADERS_BYTES).next_multiple_of(CACHE_LINE_BYTES);
+    let payload = if payload.is_multiple_of(PAGE_BYTES) { payload + CACHE_LINE_BYTES } else { payload };
+    payload - USUAL_HEADERS_BYTES - address
+}
+
 impl Default for Frame {
     fn default() -> Self {
         Self::new()
@@ -201,8 +224,21 @@ mod tests {
         let mut frame = Frame::new();
         frame.fill(&[1, 2, 3]);
         assert!(!frame.pull(4));
-        assert!(!frame.push(FRAME_HEADROOM_BYTES + 1));
+        assert!(!frame.push(frame.headroom() + 1));
         assert_eq!(frame.bytes(), [1, 2, 3]);
+    }
+
+    #[test]
+    fn a_frame_starts_behind_the_headroom_where_its_payload_is_copied_fastest() {
+        for address in (0..2 * PAGE_BYTES).step_by(8) {
+            let origin = origin_of(address);
+            assert!((FRAME_HEADROOM_BYTES..FRAME_HEADROOM_BYTES + FRAME_ALIGNING_BYTES).contains(&origin), "{address}");
+            assert_eq!((address + origin + USUAL_HEADERS_BYTES) % CACHE_LINE_BYTES, 0, "{address}");
+            for headers in [42, 54, 62, 66, 74, 86] {
+                let before_page = PAGE_BYTES - (address + origin + headers) % PAGE_BYTES;
+                assert!(before_page > 15, "{headers} bytes of headers at {address}");
+            }
+        }
     }
 
     #[test]
