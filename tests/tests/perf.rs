@@ -40,7 +40,7 @@ rounds = 1
 [[scenario]]
 name = "packets"
 topology = "node"
-measure = { kind = "packets", size = 64, search = true }
+measure = { kind = "packets", size = "imix", search = true }
 sides = ["podwire idle_pods=2"]
 seconds = 0.05
 warm_up = 0
