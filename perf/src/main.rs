@@ -1,8 +1,8 @@
 //! podwire-perf: measures podwire on this machine.
 //!
 //! `pipeline` runs the real pipeline in memory, without devices or privileges, and `budget` its stages one by one. `run`
-//! builds pods, nodes and peers in network namespaces and measures them side by side; `compare` judges two such runs. Real
-//! NICs and AF_XDP generators are not here yet.
+//! builds pods, nodes and peers in network namespaces and measures them side by side; `compare` judges two such runs.
+//! `wire` sends and counts frames on interfaces that are there, such as real NICs.
 #![deny(unsafe_code)]
 
 mod allocator;
@@ -18,6 +18,7 @@ mod run;
 mod scenario;
 mod search;
 mod side;
+mod wire;
 
 use std::process::ExitCode;
 
@@ -45,6 +46,8 @@ enum Command {
     Run(run::Options),
     /// How the ratios of two runs differ
     Compare(compare::Options),
+    /// Frames over real NICs: rate, loss, order and latency, and the highest rates (root)
+    Wire(wire::Options),
 }
 
 fn main() -> ExitCode {
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         Command::Budget(options) => budget(&options),
         Command::Run(options) => run(&options),
         Command::Compare(options) => compare(&options),
+        Command::Wire(options) => wire(&options),
     };
     match faults {
         Ok(faults) if faults.is_empty() => ExitCode::SUCCESS,
@@ -99,6 +103,11 @@ fn compare(options: &compare::Options) -> Result<Faults> {
     let comparison = compare::compare(options)?;
     show(&comparison.render());
     Ok(options.gate.map(|gate| comparison.faults(gate)).unwrap_or_default())
+}
+
+fn wire(options: &wire::Options) -> Result<Faults> {
+    show(&wire::run(options)?.render(options.output));
+    Ok(Faults::new())
 }
 
 #[allow(clippy::print_stdout, reason = "the report is what this program is for")]

@@ -190,7 +190,7 @@ impl Pair {
 }
 
 /// Waits without holding the core from the switch: sleeps when it is long, offers the core when it is short.
-fn wait(ns: u64) {
+pub(crate) fn wait(ns: u64) {
     const SLEEP_NS_MIN: u64 = 150_000;
     if ns > SLEEP_NS_MIN {
         thread::sleep(Duration::from_nanos(ns - SLEEP_NS_MIN / 2));
