@@ -81,7 +81,7 @@ impl Bench {
     }
 
     /// Starts `podwire-perf run` with the scenarios.
-    fn start(&self, bin_dir: &Path) -> Child {
+    fn start(&self, bin_dir: &Path, more: &[&str]) -> Child {
         let mut command = Command::new(binary("podwire-perf"));
         command.args([
             "run",
@@ -91,7 +91,7 @@ impl Bench {
             "--html",
             &self.path("a.html"),
         ]);
-        command.arg("--bin-dir").arg(bin_dir).env("TMPDIR", self.path("tmp"));
+        command.args(more).arg("--bin-dir").arg(bin_dir).env("TMPDIR", self.path("tmp"));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("podwire-perf starts")
     }
 
@@ -143,7 +143,7 @@ fn figure<'a>(report: &'a Value, scenario: &str, side: &str, metric: &str) -> &'
 #[test]
 fn a_run_measures_every_side_and_leaves_nothing_behind() {
     let bench = Bench::new(SCENARIOS);
-    let child = bench.start(&bin_dir());
+    let child = bench.start(&bin_dir(), &["--budget"]);
     let pid = child.id();
     let output = child.wait_with_output().expect("podwire-perf ends");
     assert!(output.status.success(), "{}", said(&output));
@@ -171,7 +171,9 @@ fn a_run_measures_every_side_and_leaves_nothing_behind() {
     let verdicts: Vec<_> = (0..2).map(|at| report["scenarios"][0]["verdicts"][at]["met"].clone()).collect();
     assert_eq!(verdicts, [true, false]);
     assert_plain_wire_has_no_offloads(&report);
-    assert!(fs::read_to_string(bench.path("a.html")).expect("HTML was written").contains("<svg"));
+    assert!(report["budget"]["vxlan_ns"].as_f64().is_some_and(|ns| ns > 0.0), "{}", report["budget"]);
+    let page = fs::read_to_string(bench.path("a.html")).expect("HTML was written");
+    assert!(page.contains("<svg") && page.contains("cost a stage"));
 
     let table = String::from_utf8_lossy(&output.stdout);
     assert!(table.contains("podwire / cable, Gb/s") && table.contains("(missed)"), "{table}");
@@ -196,7 +198,7 @@ fn assert_plain_wire_has_no_offloads(report: &Value) {
 fn a_run_that_is_ended_by_a_signal_leaves_nothing_behind() {
     let long = SCENARIOS.replace("seconds = 0.3", "seconds = 60");
     let bench = Bench::new(&long);
-    let child = bench.start(&bin_dir());
+    let child = bench.start(&bin_dir(), &[]);
     let pid = child.id();
     // Amid the first measurement: everything of the scenario is built.
     let began = (0..1_000).any(|_| {
@@ -233,7 +235,7 @@ rounds = 1
 "#;
     let bench = Bench::new(two);
     let nowhere = TempDir::new().expect("a temporary folder");
-    let child = bench.start(nowhere.path());
+    let child = bench.start(nowhere.path(), &[]);
     let pid = child.id();
     let output = child.wait_with_output().expect("podwire-perf ends");
     assert_eq!(output.status.code(), Some(1));

@@ -42,7 +42,7 @@ impl fmt::Display for PacketSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Bytes(bytes) => write!(f, "frames of {bytes} bytes"),
-            Self::Imix => f.write_str("frames of the simple IMIX (64, 570, 1518 bytes as 7:4:1)"),
+            Self::Imix => f.write_str("frames of the simple IMIX (64, 570, 1518 bytes as 7:4:1, cut to the MTU)"),
         }
     }
 }

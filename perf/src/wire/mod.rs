@@ -40,13 +40,16 @@ const SEARCH_WIDTH: f64 = 0.02;
 const WARM_UP: Duration = Duration::from_millis(200);
 const WARM_UP_RATE: f64 = 1_000.0;
 
+/// What a reader of the figures has to know, below `--help`.
+const ABOUT_FIGURES: &str = "\
+Frames are sent through AF_XDP (zero-copy, or else copy mode) and received through AF_PACKET, not AF_XDP: any interface
+has it, and the kernel says what it had to drop for a sink that is too slow; but one socket takes what one core can
+receive, in the order of a million frames a second. Beyond that give it --sinks and --flows. Latency is from before a
+frame is queued until the receiving kernel has it. Never send from an interface that you reach this machine by.";
+
 /// What to send and where to count.
-///
-/// Sends through AF_XDP (zero-copy, or else copy mode), and receives through AF_PACKET, not AF_XDP: any interface has it,
-/// and the kernel says what it had to drop for a sink that is too slow; but one socket takes what one core can receive,
-/// in the order of a million frames a second. Beyond that give it --sinks and --flows. Latency is from before a frame is
-/// queued until the receiving kernel has it.
 #[derive(Clone, Debug, Args)]
+#[command(after_long_help = ABOUT_FIGURES)]
 pub(crate) struct Options {
     /// Interface to send from; without one, only what another machine sends is counted
     #[arg(long, value_name = "IF", required_unless_present = "rx_if")]

@@ -75,8 +75,10 @@ impl Outcome {
         sink_drops: u64,
     ) -> Self {
         let span_ns = seen.and_then(|seen| seen.span_ns).map_or(0, |(first, last)| last - first);
-        let took_ns = sent.map_or(span_ns, |sent| sent.took_ns).max(1) as f64;
-        let gbps = |frames: u64, bytes: u64| GAP_BYTES.mul_add(frames as f64, bytes as f64) * 8.0 / took_ns;
+        let sent_ns = sent.map_or(span_ns, |sent| sent.took_ns).max(1) as f64;
+        // What long queues hand over after the end is no higher rate.
+        let seen_ns = sent_ns.max(span_ns as f64);
+        let line_bits = |frames: u64, bytes: u64| GAP_BYTES.mul_add(frames as f64, bytes as f64) * 8.0;
         let (received, bytes) = seen.map_or((0, 0), |seen| (seen.received, seen.bytes));
         let wanted = match (sent, seen) {
             // Nobody looked.
@@ -94,11 +96,11 @@ impl Outcome {
             rate,
             seconds: time.as_secs_f64(),
             sent: sent.map(|sent| sent.frames),
-            sent_mpps: sent.map_or(0.0, |sent| sent.frames as f64 * 1e3 / took_ns),
-            sent_gbps: sent.map_or(0.0, |sent| gbps(sent.frames, sent.bytes)),
+            sent_mpps: sent.map_or(0.0, |sent| sent.frames as f64 * 1e3 / sent_ns),
+            sent_gbps: sent.map_or(0.0, |sent| line_bits(sent.frames, sent.bytes) / sent_ns),
             received,
-            received_mpps: received as f64 * 1e3 / took_ns,
-            received_gbps: gbps(received, bytes),
+            received_mpps: received as f64 * 1e3 / seen_ns,
+            received_gbps: line_bits(received, bytes) / seen_ns,
             lost,
             loss_percent: 100.0 * lost as f64 / wanted.max(1) as f64,
             duplicates: seen.map_or(0, |seen| seen.duplicates),
@@ -266,6 +268,15 @@ mod tests {
         assert!((outcome.sent_gbps - 0.672).abs() < 1e-9, "{outcome:?}");
         assert!((outcome.loss_of_wanted() - 0.1).abs() < 1e-9);
         assert!((outcome.latency.unwrap().p50_us - 5.0).abs() < 0.01, "{outcome:?}");
+    }
+
+    #[test]
+    fn what_queues_hand_over_after_the_end_makes_no_higher_rate() {
+        // 90 frames at intervals of a microsecond, all sent in 10.
+        let sent = Sent { took_ns: 10_000, ..SENT };
+        let outcome = Outcome::new(None, Duration::from_micros(10), Some(sent), Some(&tally(0..90)), 0);
+        assert!((outcome.sent_mpps - 10.0).abs() < 1e-9, "{outcome:?}");
+        assert!((outcome.received_mpps - 90.0 / 89.0).abs() < 1e-9, "{outcome:?}");
     }
 
     #[test]
