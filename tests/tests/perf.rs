@@ -275,6 +275,7 @@ fn every_frame_over_a_cable_is_counted_once_and_timed() {
         let report = wired(&wire(&near, &far, &[&["--rate", "3000", "--seconds", "0.5"], options].concat()));
         let trial = &report["trials"][0];
         assert_eq!(report["sending"]["mode"], "copy", "a veth has no zero-copy");
+        assert!(report["sending"]["fallback"].as_str().is_some_and(|why| why.contains("zero-copy")), "{report}");
         assert!(trial["sent"].as_u64().is_some_and(|sent| sent > 100 && sent <= 1_500), "{trial}");
         assert_eq!(trial["received"], trial["sent"], "{trial}");
         for none in ["lost", "duplicates", "reordered", "sink_drops"] {

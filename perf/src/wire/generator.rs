@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 use podwire_vswitch::sys::affinity;
 use podwire_vswitch::sys::bpf::{AttachMode, SteerSpec, Steering};
@@ -66,6 +66,8 @@ pub(super) struct Transmit {
     _program: Option<Steering>,
     pub(super) sockets: Vec<XskSocket>,
     pub(super) mode: BindMode,
+    /// Why it is not zero-copy, when that was tried.
+    pub(super) fallback: Option<String>,
 }
 
 impl Transmit {
@@ -74,12 +76,16 @@ impl Transmit {
         match mode {
             Mode::Copy => Self::copy(device, queues),
             Mode::ZeroCopy => Self::zero_copy(device, index, queues),
-            Mode::Auto => Self::zero_copy(device, index, queues).or_else(|_| Self::copy(device, queues)),
+            Mode::Auto => Self::zero_copy(device, index, queues).or_else(|why| {
+                let copy = Self::copy(device, queues)?;
+                Ok(Self { fallback: Some(format!("{why:#}")), ..copy })
+            }),
         }
     }
 
     fn copy(device: &str, queues: u32) -> Result<Self> {
-        Ok(Self { _program: None, sockets: bind(device, queues, BindMode::Copy)?, mode: BindMode::Copy })
+        let sockets = bind(device, queues, BindMode::Copy)?;
+        Ok(Self { _program: None, sockets, mode: BindMode::Copy, fallback: None })
     }
 
     fn zero_copy(device: &str, index: u32, queues: u32) -> Result<Self> {
@@ -90,7 +96,7 @@ impl Transmit {
         program.attach(device, index, AttachMode::Native)?;
         stop::sleep(RESET)?;
         let sockets = bind(device, queues, BindMode::ZeroCopy)?;
-        Ok(Self { _program: Some(program), sockets, mode: BindMode::ZeroCopy })
+        Ok(Self { _program: Some(program), sockets, mode: BindMode::ZeroCopy, fallback: None })
     }
 }
 
@@ -137,6 +143,8 @@ pub(super) fn send(
     while socket.unsent() > 0 && mono_now().since(begin) < sent.took_ns + nanos(DRAIN) {
         socket.kick();
     }
+    let stuck = socket.unsent();
+    ensure!(stuck == 0, "{stuck} frames are stuck in queue {}: is the NIC's link up?", socket.queue());
     Ok(sent)
 }
 

@@ -23,6 +23,8 @@ pub(crate) struct Sending {
     /// Of AF_XDP.
     pub(crate) mode: String,
     pub(crate) queues: usize,
+    /// Why it is not zero-copy, when that was tried.
+    pub(crate) fallback: Option<String>,
 }
 
 /// Percentiles of latency in microseconds.
@@ -219,13 +221,17 @@ impl Report {
             text.push_str("this is a debug build: its figures mean nothing\n");
         }
         let _ = write!(text, "{}; flows: {}", self.size, self.flows);
-        if let (Some(device), Some(Sending { mode, queues })) = (&self.tx_if, &self.sending) {
+        if let (Some(device), Some(Sending { mode, queues, .. })) = (&self.tx_if, &self.sending) {
             let _ = write!(text, "; from {device} by AF_XDP in {mode} mode, queues: {queues}");
         }
         if let Some(device) = &self.rx_if {
             let _ = write!(text, "; to {device} by AF_PACKET, sockets: {}", self.sinks);
         }
-        text.push_str("\n\n");
+        text.push('\n');
+        if let Some(why) = self.sending.as_ref().and_then(|sending| sending.fallback.as_ref()) {
+            let _ = writeln!(text, "not in zero-copy mode: {why}");
+        }
+        text.push('\n');
         match &self.search {
             None => self.trials.iter().for_each(|trial| trial.table(&mut text)),
             Some(rates) => {

@@ -93,7 +93,8 @@ impl Session {
     /// How frames are sent, if they are.
     pub(super) fn sending(&self) -> Option<Sending> {
         let transmit = self.transmit.as_ref()?;
-        Some(Sending { mode: transmit.mode.to_string(), queues: transmit.sockets.len() })
+        let (mode, fallback) = (transmit.mode.to_string(), transmit.fallback.clone());
+        Some(Sending { mode, queues: transmit.sockets.len(), fallback })
     }
 
     /// Sends and counts for a while, what of it there is.
