@@ -271,9 +271,16 @@ fn wire(near: &Netns, far: &Netns, options: &[&str]) -> Output {
 #[test]
 fn every_frame_over_a_cable_is_counted_once_and_timed() {
     let (near, far) = cable();
-    for options in [&["--size", "64"][..], &["--size", "imix", "--flows", "20", "--sinks", "2"], &["--size", "1518"]] {
+    for (options, kind) in [
+        (&["--size", "64"][..], "AF_PACKET"),
+        (&["--size", "imix", "--flows", "20", "--sinks", "2"], "AF_PACKET"),
+        (&["--size", "1518", "--sink", "packet"], "AF_PACKET"),
+        (&["--size", "64", "--flows", "5", "--sink", "xdp"], "AF_XDP in copy mode (native)"),
+        (&["--size", "imix", "--sink", "xdp"], "AF_XDP in copy mode (native)"),
+    ] {
         let report = wired(&wire(&near, &far, &[&["--rate", "3000", "--seconds", "0.5"], options].concat()));
         let trial = &report["trials"][0];
+        assert_eq!(report["receiving"]["kind"], kind);
         assert_eq!(report["sending"]["mode"], "copy", "a veth has no zero-copy");
         assert!(report["sending"]["fallback"].as_str().is_some_and(|why| why.contains("zero-copy")), "{report}");
         assert!(trial["sent"].as_u64().is_some_and(|sent| sent > 100 && sent <= 1_500), "{trial}");
@@ -283,6 +290,8 @@ fn every_frame_over_a_cable_is_counted_once_and_timed() {
         }
         assert!(trial["latency"]["p50_us"].as_f64().is_some_and(|us| us > 0.0 && us < 1e6), "{trial}");
     }
+    let link = far.ip("-d link show dev nic1");
+    assert!(!link.contains("xdp") && !link.contains("PROMISC"), "the interface is as it was: {link}");
 }
 
 #[test]

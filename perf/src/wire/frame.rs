@@ -22,7 +22,8 @@ const L4_AT: usize = L3_AT + ipv4::HEADER_LEN_MIN;
 const SIGNATURE_AT: usize = L4_AT + udp::HEADER_LEN;
 /// Headers and signature.
 const HEAD_BYTES: usize = SIGNATURE_AT + 18;
-const MAGIC: [u8; 2] = *b"pW";
+/// What a test frame's payload begins with; `bpf/take.bpf.c` looks for it there.
+pub(super) const MAGIC: [u8; 2] = *b"pW";
 
 /// Between whom frames go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

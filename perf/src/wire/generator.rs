@@ -24,7 +24,7 @@ const LATE: f64 = 0.02;
 /// How long what is queued may take to leave.
 const DRAIN: Duration = Duration::from_secs(1);
 /// What a NIC may need to come back after a program was attached to it.
-const RESET: Duration = Duration::from_secs(3);
+pub(super) const RESET: Duration = Duration::from_secs(3);
 /// What fills frames up.
 static PADDING: [u8; 4_096] = [0; 4_096];
 
@@ -100,7 +100,8 @@ impl Transmit {
     }
 }
 
-fn bind(device: &str, queues: u32, mode: BindMode) -> Result<Vec<XskSocket>> {
+/// A socket on each of the first `queues` queues.
+pub(super) fn bind(device: &str, queues: u32, mode: BindMode) -> Result<Vec<XskSocket>> {
     let open = |queue| Ok(XskSocket::open(&XskSpec { device: device.to_owned(), queue, mode })?);
     (0..queues).map(open).collect()
 }

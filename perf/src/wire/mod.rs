@@ -1,9 +1,9 @@
 //! `podwire-perf wire`: frames over real NICs, as RFC 2544 has it. Sends numbered UDP frames out of one interface through
-//! AF_XDP, counts what comes in on another through AF_PACKET, and looks for the highest rates.
+//! AF_XDP, counts what comes in on another through AF_XDP or AF_PACKET, and looks for the highest rates.
 //!
 //! What lies between the two interfaces, and on how many machines, is the user's affair. Nothing of an interface is
-//! changed but for the time of the measurement: promiscuous where it receives; with zero-copy, an XDP program that passes
-//! everything where it sends.
+//! changed but for the time of the measurement: promiscuous where it receives; with AF_XDP a program that takes test frames
+//! there, and in zero-copy mode one that passes everything where it sends.
 
 mod frame;
 mod generator;
@@ -42,10 +42,12 @@ const WARM_UP_RATE: f64 = 1_000.0;
 
 /// What a reader of the figures has to know, below `--help`.
 const ABOUT_FIGURES: &str = "\
-Frames are sent through AF_XDP (zero-copy, or else copy mode) and received through AF_PACKET, not AF_XDP: any interface
-has it, and the kernel says what it had to drop for a sink that is too slow; but one socket takes what one core can
-receive, in the order of a million frames a second. Beyond that give it --sinks and --flows. Latency is from before a
-frame is queued until the receiving kernel has it. Never send from an interface that you reach this machine by.";
+Frames are sent through AF_XDP: zero-copy, or else copy mode. They are received through AF_XDP where the driver has
+zero-copy, with a program that takes test frames only, or else through AF_PACKET, which any interface has, but where one
+thread takes what one core can receive, in the order of a million frames a second: beyond that give it --sinks and
+--flows. Either way the kernel says what it had to drop for a sink that is too slow. Latency is from before a frame is
+queued until the receiving kernel has it (AF_PACKET), or this program (AF_XDP). Never use an interface that you reach
+this machine by.";
 
 /// What to send and where to count.
 #[derive(Clone, Debug, Args)]
@@ -84,7 +86,10 @@ pub(crate) struct Options {
     /// Queues of --tx-if to send on, a thread each
     #[arg(long, default_value = "1", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) queues: u16,
-    /// Sockets of --rx-if to receive on, a thread each; flows are shared out among them
+    /// How frames are received
+    #[arg(long, value_enum, default_value = "auto")]
+    pub(crate) sink: sink::Kind,
+    /// Threads to receive with; flows are shared out among them
     #[arg(long, default_value = "1", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) sinks: u16,
     /// How frames get to the NIC
@@ -132,7 +137,7 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
     if session.sends() && session.receives() {
         session.trial(Some(WARM_UP_RATE), WARM_UP)?;
     }
-    let mut report = Report::new(Host::this(), options, session.sending());
+    let mut report = Report::new(Host::this(), options, (session.sending(), session.receiving()));
     if options.search {
         report.search = Some(find_rates(&mut session, options, &mut report.trials)?);
     } else {

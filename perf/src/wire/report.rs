@@ -27,6 +27,15 @@ pub(crate) struct Sending {
     pub(crate) fallback: Option<String>,
 }
 
+/// How they were received.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub(crate) struct Receiving {
+    pub(crate) kind: String,
+    pub(crate) threads: usize,
+    /// Why it is not AF_XDP, when that was tried.
+    pub(crate) fallback: Option<String>,
+}
+
 /// Percentiles of latency in microseconds.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize)]
 pub(crate) struct Latency {
@@ -183,8 +192,7 @@ pub(crate) struct Report {
     pub(crate) tx_if: Option<String>,
     pub(crate) rx_if: Option<String>,
     pub(crate) sending: Option<Sending>,
-    /// Sockets of AF_PACKET.
-    pub(crate) sinks: u16,
+    pub(crate) receiving: Option<Receiving>,
     pub(crate) size: PacketSize,
     pub(crate) flows: u16,
     pub(crate) trials: Vec<Outcome>,
@@ -192,13 +200,18 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    pub(super) fn new(host: Host, options: &Options, sending: Option<Sending>) -> Self {
+    /// Of trials that are still to be made.
+    pub(super) fn new(
+        host: Host,
+        options: &Options,
+        (sending, receiving): (Option<Sending>, Option<Receiving>),
+    ) -> Self {
         Self {
             host,
             tx_if: options.tx_if.clone(),
             rx_if: options.rx_if.clone(),
             sending,
-            sinks: options.sinks,
+            receiving,
             size: options.size,
             flows: options.flows,
             trials: Vec::new(),
@@ -224,12 +237,16 @@ impl Report {
         if let (Some(device), Some(Sending { mode, queues, .. })) = (&self.tx_if, &self.sending) {
             let _ = write!(text, "; from {device} by AF_XDP in {mode} mode, queues: {queues}");
         }
-        if let Some(device) = &self.rx_if {
-            let _ = write!(text, "; to {device} by AF_PACKET, sockets: {}", self.sinks);
+        if let (Some(device), Some(Receiving { kind, threads, .. })) = (&self.rx_if, &self.receiving) {
+            let _ = write!(text, "; to {device} by {kind}, threads: {threads}");
         }
         text.push('\n');
-        if let Some(why) = self.sending.as_ref().and_then(|sending| sending.fallback.as_ref()) {
-            let _ = writeln!(text, "not in zero-copy mode: {why}");
+        let sending = self.sending.as_ref().and_then(|sending| sending.fallback.as_ref());
+        let receiving = self.receiving.as_ref().and_then(|receiving| receiving.fallback.as_ref());
+        for (what, why) in [("not sent in zero-copy mode", sending), ("not received by AF_XDP", receiving)] {
+            if let Some(why) = why {
+                let _ = writeln!(text, "{what}: {why}");
+            }
         }
         text.push('\n');
         match &self.search {

@@ -15,8 +15,8 @@ use podwire_vswitch::sys::xsk::{SLOT_DATA_BYTES, rx_queues};
 use super::Options;
 use super::frame::{Addresses, FCS_BYTES, Stream};
 use super::generator::{Sent, Transmit, send};
-use super::report::{Outcome, Sending};
-use super::sink::Sink;
+use super::report::{Outcome, Receiving, Sending};
+use super::sink::{Inlet, Sink};
 use super::tally::Tally;
 use crate::lab::stop;
 
@@ -39,6 +39,7 @@ pub(super) struct Session {
     streams: Vec<Stream>,
     sink: Option<Sink>,
     announcement: [u8; 60],
+    dst_port: u16,
     trial: u16,
     tx_cpus: Vec<usize>,
     rx_cpus: Vec<usize>,
@@ -53,7 +54,8 @@ impl Session {
         let addresses = addresses(options, tx.as_ref(), rx.as_ref())?;
         let mut sink = None;
         if let (Some(device), Some(nic)) = (options.rx_if.as_deref(), &rx) {
-            sink = Some(enter(rx_netns, || Sink::open(device, nic.index, options.sinks, options.dst_port))?);
+            let (index, threads, dst_port) = (nic.index, options.sinks, options.dst_port);
+            sink = Some(enter(rx_netns, || Sink::open(Inlet { device, index, threads, dst_port }, options.sink))?);
         }
         let (mut transmit, mut streams) = (None, Vec::new());
         if let (Some(device), Some(nic)) = (options.tx_if.as_deref(), &tx) {
@@ -76,6 +78,7 @@ impl Session {
             streams,
             sink,
             announcement: addresses.announcement(),
+            dst_port: options.dst_port,
             trial: u16::from_be_bytes([high, low]),
             tx_cpus: options.tx_cpus.clone(),
             rx_cpus: options.rx_cpus.clone(),
@@ -97,26 +100,30 @@ impl Session {
         Some(Sending { mode, queues: transmit.sockets.len(), fallback })
     }
 
+    /// How they are received, if they are.
+    pub(super) fn receiving(&self) -> Option<Receiving> {
+        let sink = self.sink.as_ref()?;
+        Some(Receiving { kind: sink.kind.clone(), threads: sink.lanes.len(), fallback: sink.fallback.clone() })
+    }
+
     /// Sends and counts for a while, what of it there is.
     pub(super) fn trial(&mut self, rate: Option<f64>, time: Duration) -> Result<Outcome> {
         self.trial = self.trial.wrapping_add(1);
         self.streams.iter_mut().for_each(|stream| stream.begin(self.trial));
         let number = self.sends().then_some(self.trial);
-        if let Some(sink) = &self.sink {
-            // One that is lost is made good by the next trial's; the interface may be down on purpose.
-            let _ = sink.sockets[0].send(&self.announcement);
+        if let Some(sink) = &mut self.sink {
+            sink.announce(&self.announcement);
             sink.drops();
         }
         let over = AtomicBool::new(false);
         let share = rate.map(|rate| rate / f64::from(u16::try_from(self.streams.len()).unwrap_or(1).max(1)));
-        let (transmit, streams, sink) = (&mut self.transmit, &mut self.streams, &self.sink);
-        let (tx_cpus, rx_cpus, over) = (&self.tx_cpus, &self.rx_cpus, &over);
+        let (transmit, streams, sink) = (&mut self.transmit, &mut self.streams, &mut self.sink);
+        let (tx_cpus, rx_cpus, over, dst_port) = (&self.tx_cpus, &self.rx_cpus, &over, self.dst_port);
         let (sent, seen) = thread::scope(|scope| {
-            let count = |(at, socket)| {
-                sink.as_ref().map(|sink| scope.spawn(move || sink.count(socket, number, over, turn(rx_cpus, at))))
-            };
-            let sockets = sink.iter().flat_map(|sink| &sink.sockets);
-            let counts: Vec<_> = sockets.enumerate().filter_map(count).collect();
+            let lanes = sink.iter_mut().flat_map(|sink| &mut sink.lanes).enumerate();
+            let counts: Vec<_> = lanes
+                .map(|(at, lane)| scope.spawn(move || lane.count(dst_port, number, over, turn(rx_cpus, at))))
+                .collect();
             let sockets = transmit.iter_mut().flat_map(|transmit| &mut transmit.sockets);
             let senders: Vec<_> = sockets
                 .zip(streams)
@@ -134,7 +141,7 @@ impl Session {
             one.merge(two);
             one
         });
-        let drops = self.sink.as_ref().map_or(0, Sink::drops);
+        let drops = self.sink.as_mut().map_or(0, Sink::drops);
         Ok(Outcome::new(rate, time, sent, seen.as_ref(), drops))
     }
 }
