@@ -275,8 +275,8 @@ fn every_frame_over_a_cable_is_counted_once_and_timed() {
         (&["--size", "64"][..], "AF_PACKET"),
         (&["--size", "imix", "--flows", "20", "--sinks", "2"], "AF_PACKET"),
         (&["--size", "1518", "--sink", "packet"], "AF_PACKET"),
-        (&["--size", "64", "--flows", "5", "--sink", "xdp"], "AF_XDP in copy mode (native)"),
-        (&["--size", "imix", "--sink", "xdp"], "AF_XDP in copy mode (native)"),
+        (&["--size", "64", "--flows", "5", "--sink", "xdp"], "AF_XDP in copy mode (native, queues: 1)"),
+        (&["--size", "imix", "--sink", "xdp"], "AF_XDP in copy mode (native, queues: 1)"),
     ] {
         let report = wired(&wire(&near, &far, &[&["--rate", "3000", "--seconds", "0.5"], options].concat()));
         let trial = &report["trials"][0];

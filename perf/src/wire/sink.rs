@@ -48,8 +48,6 @@ pub(super) struct Sink {
     // Nothing is redirected any more when the sockets go.
     _program: Option<Take>,
     pub(super) lanes: Vec<Lane>,
-    /// Makes the interface promiscuous and announces; with AF_PACKET the first lane does.
-    beacon: Option<PacketSocket>,
     watches: Vec<XskWatch>,
     dropped: u64,
     /// In words.
@@ -58,7 +56,7 @@ pub(super) struct Sink {
     pub(super) fallback: Option<String>,
 }
 
-/// What one thread serves; no flow comes to two of them.
+/// What one thread serves; no flow comes to two of them. Beside AF_XDP there is one of AF_PACKET.
 #[derive(Debug)]
 pub(super) enum Lane {
     Packet(PacketSocket),
@@ -99,7 +97,7 @@ impl Sink {
         let open = |_| Ok(Lane::Packet(PacketSocket::open(&inlet.spec(QUEUE_BYTES, fanout))?));
         let lanes = (0..inlet.threads).map(open).collect::<Result<_>>()?;
         let (kind, watches) = ("AF_PACKET".to_owned(), Vec::new());
-        Ok(Self { _program: None, lanes, beacon: None, watches, dropped: 0, kind, fallback: None })
+        Ok(Self { _program: None, lanes, watches, dropped: 0, kind, fallback: None })
     }
 
     /// The first of these modes that works.
@@ -126,7 +124,6 @@ impl Sink {
             // First whether the driver can at all: a program on a NIC may reset it.
             drop(XskSocket::open(&XskSpec { device: device.to_owned(), queue: 0, mode })?);
         }
-        let beacon = PacketSocket::open(&inlet.spec(0, None))?;
         let mut program = Take::attach(device, index, attach, dst_port, MAGIC)?;
         if mode == BindMode::ZeroCopy {
             stop::sleep(RESET)?;
@@ -141,26 +138,23 @@ impl Sink {
         for (at, socket) in sockets.into_iter().enumerate() {
             lanes[at % threads].push(socket);
         }
-        Ok(Self {
-            _program: Some(program),
-            lanes: lanes.into_iter().map(Lane::Xdp).collect(),
-            beacon: Some(beacon),
-            watches,
-            dropped: 0,
-            kind: format!("AF_XDP in {mode} mode ({attach})"),
-            fallback: None,
-        })
+        let mut lanes: Vec<Lane> = lanes.into_iter().map(Lane::Xdp).collect();
+        // What comes in on a queue without a socket passes, and is counted all the same: some drivers (virtio) have more
+        // queues with a program than without one.
+        lanes.push(Lane::Packet(PacketSocket::open(&inlet.spec(QUEUE_BYTES, None))?));
+        let kind = format!("AF_XDP in {mode} mode ({attach}, queues: {queues})");
+        Ok(Self { _program: Some(program), lanes, watches, dropped: 0, kind, fallback: None })
     }
 
     /// Sends a frame out of the receiving interface.
     pub(super) fn announce(&self, frame: &[u8]) {
-        let socket = match (&self.beacon, self.lanes.first()) {
-            (Some(beacon), _) => beacon,
-            (None, Some(Lane::Packet(socket))) => socket,
-            (None, _) => return,
-        };
-        // One that is lost is made good by the next trial's; the interface may be down on purpose.
-        let _ = socket.send(frame);
+        for lane in &self.lanes {
+            if let Lane::Packet(socket) = lane {
+                // One that is lost is made good by the next trial's; the interface may be down on purpose.
+                let _ = socket.send(frame);
+                return;
+            }
+        }
     }
 
     /// Frames the kernel dropped since this was last asked because the sink was too slow.
