@@ -114,6 +114,9 @@ impl NodeSpec {
         let (socket, state_dir) = (socket.display(), state_dir.display());
         let _ = writeln!(text, "[control]\nsocket = \"{socket}\"\nstate_dir = \"{state_dir}\"");
         for (section, line) in &self.lines {
+            if !text.contains(&format!("[{section}]\n")) {
+                let _ = writeln!(text, "[{section}]");
+            }
             text = text.replacen(&format!("[{section}]\n"), &format!("[{section}]\n{line}\n"), 1);
         }
         text

@@ -82,7 +82,7 @@ impl Controller {
         let switch = Switch::start(&workers, empty(&node))?;
         let (store, remembered, warnings) = open_store(&config);
         let mut controller = Self {
-            devices: Devices::new(switch.worker_count(), config.uplink.is_some()),
+            devices: Devices::new(switch.worker_count(), config.uplink.is_some(), config.offloads),
             ledger: Ledger::restore(remembered),
             config,
             node,

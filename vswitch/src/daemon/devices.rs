@@ -10,7 +10,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use podwire_control::model::{self, Mac};
 
-use super::config::{Config, Uplink, UplinkMtu, Vxlan, XdpUplink as XdpConfig};
+use super::config::{Config, Offloads, Uplink, UplinkMtu, Vxlan, XdpUplink as XdpConfig};
 use super::netns_dirs::OutsideNetnsDirs;
 use crate::compile::{Device, HOST_PORT, NodeSpec, UPLINK_PORT};
 use crate::port::tap::{GSO_BYTES_MAX, TUNNEL_GSO_BYTES_MAX, TapPort, TapPortError, TapRoute, TapSpec};
@@ -66,6 +66,7 @@ pub struct Devices {
     workers: usize,
     /// Largest super-frame a TAP's stack may build, in bytes.
     gso_bytes_max: u32,
+    allowed: Offloads,
     taps: HashMap<String, OpenTap>,
     uplink: Option<Arc<UdpStatus>>,
     /// Of an `xdp` uplink; or why there is none though one was asked for.
@@ -75,12 +76,13 @@ pub struct Devices {
 }
 
 impl Devices {
-    /// None open yet; each will have halves for this many workers. Where there is an uplink, super-frames are kept short
-    /// enough for a tunnel.
+    /// None open yet; each will have halves for this many workers, and use the offloads that are allowed. Where there is
+    /// an uplink, super-frames are kept short enough for a tunnel.
     #[must_use]
-    pub fn new(workers: usize, has_uplink: bool) -> Self {
+    pub fn new(workers: usize, has_uplink: bool, allowed: Offloads) -> Self {
         let gso_bytes_max = if has_uplink { TUNNEL_GSO_BYTES_MAX } else { GSO_BYTES_MAX };
-        Self { workers, gso_bytes_max, taps: HashMap::new(), uplink: None, xdp: None, table: HashMap::new() }
+        let (taps, table) = (HashMap::new(), HashMap::new());
+        Self { workers, gso_bytes_max, allowed, taps, uplink: None, xdp: None, table }
     }
 
     /// What the compiler is told.
@@ -201,7 +203,9 @@ impl Devices {
     }
 
     fn open_tap(&mut self, name: &str, spec: &TapSpec) -> Result<PortHalves, DeviceError> {
-        let tap = TapPort::open(spec, 1)?;
+        let Offloads { checksum, tso, uso, .. } = self.allowed;
+        let offloads = TapOffloads { checksum, tso, tso_ecn: tso, uso };
+        let tap = TapPort::open(&TapSpec { offloads, ..spec.clone() }, 1)?;
         let device = Device { mac: spec.mac, mtu: spec.mtu, caps: tap.caps() };
         let netns = spec.netns.clone().zip(tap.netns_id());
         let tx = (0..self.workers).map(|worker| -> Box<dyn PortTx> { Box::new(tap.tx(worker)) }).collect();
@@ -219,7 +223,8 @@ impl Devices {
     /// that can do none of them, the UDP sockets serve alone.
     pub fn open_uplink(&mut self, uplink: &Uplink, vxlan: Vxlan, mtu: u16) -> Result<PortHalves, DeviceError> {
         let (addresses, checksum) = (uplink.addresses().collect(), vxlan.outer_checksum);
-        let spec = UdpSpec { addresses, port: vxlan.port, workers: self.workers, segmentation: true, checksum };
+        let Offloads { udp_segment: segmentation, udp_gro: merging, .. } = self.allowed;
+        let spec = UdpSpec { addresses, port: vxlan.port, workers: self.workers, segmentation, merging, checksum };
         let open = UdpUplink::open(&spec)?;
         self.uplink = Some(open.status);
         self.table.insert(UPLINK_PORT.to_owned(), Device { mac: Mac::ZERO, mtu, caps: PortCaps::NONE });

@@ -11,8 +11,8 @@ use serde::Deserialize;
 
 use super::document::Document;
 use super::{
-    Config, Control, CpuList, Fault, Host, Node, Poll, Uplink, UplinkKind, UplinkMtu, UplinkTx, Vxlan, Workers,
-    XdpUplink,
+    Config, Control, CpuList, Fault, Host, Node, Offloads, Poll, Uplink, UplinkKind, UplinkMtu, UplinkTx, Vxlan,
+    Workers, XdpUplink,
 };
 use crate::daemon::netns_dirs;
 use crate::limits;
@@ -53,6 +53,7 @@ pub(super) fn config(text: &str) -> Result<Config, Vec<Fault>> {
     let host = host(doc);
     let uplink = doc.has_section("uplink").then(|| uplink(doc));
     let vxlan = vxlan(doc);
+    let offloads = offloads(doc);
     let workers = workers(doc);
     let control = control(doc);
     if let (Some(node), Some(Some(uplink))) = (&node, &uplink) {
@@ -61,7 +62,7 @@ pub(super) fn config(text: &str) -> Result<Config, Vec<Fault>> {
     let faults = document.into_faults();
     match (node, host, uplink, vxlan, workers, control) {
         (Some(node), Some(host), uplink, Some(vxlan), Some(workers), Some(control)) if faults.is_empty() => {
-            Ok(Config { node, host, uplink: uplink.flatten(), vxlan, workers, control })
+            Ok(Config { node, host, uplink: uplink.flatten(), vxlan, offloads, workers, control })
         }
         _ => Err(faults),
     }
@@ -308,6 +309,25 @@ fn vxlan(doc: &mut Document<'_>) -> Option<Vxlan> {
     let dscp_copy = doc.take("vxlan.dscp_copy", "true or false").unwrap_or(false);
     let outer_checksum = doc.take("vxlan.outer_checksum", "true or false").unwrap_or(true);
     Some(Vxlan { vni: vni?, port: port?, dscp_copy, outer_checksum })
+}
+
+fn offloads(doc: &mut Document<'_>) -> Offloads {
+    let mut wanted = |key| doc.take::<bool>(key, "true or false");
+    let checksum = wanted("offloads.checksum").unwrap_or(true);
+    let (tso, uso) = (wanted("offloads.tso"), wanted("offloads.uso"));
+    let udp_segment = wanted("offloads.udp_segment").unwrap_or(true);
+    let udp_gro = wanted("offloads.udp_gro").unwrap_or(true);
+    for (key, wanted, base, there) in [
+        ("offloads.tso", tso, "offloads.checksum", checksum),
+        ("offloads.uso", uso, "offloads.tso", checksum && tso.unwrap_or(true)),
+    ] {
+        if wanted == Some(true) && !there {
+            let remedy = format!("set {base} = true, or leave {key} out");
+            doc.fault(key, &format!("the kernel does not have it without {base}, which is off"), &remedy);
+        }
+    }
+    let tso = checksum && tso.unwrap_or(true);
+    Offloads { checksum, tso, uso: tso && uso.unwrap_or(true), udp_segment, udp_gro }
 }
 
 fn workers(doc: &mut Document<'_>) -> Option<Workers> {

@@ -111,22 +111,38 @@ impl Controller {
     }
 
     fn offloads(&self) -> Vec<OffloadReport> {
+        let wanted = self.config.offloads;
         let mut reports = Vec::new();
         if let Some(tap) = self.devices.offloads(HOST_PORT) {
-            for (name, on) in [("tap_checksum", tap.checksum), ("tap_tso", tap.tso), ("tap_uso", tap.uso)] {
-                let why = if on { "granted by the kernel" } else { "the kernel does not have it" };
-                reports.push(OffloadReport { name: name.into(), on, why: why.into() });
+            for (name, on, allowed) in [
+                ("checksum", tap.checksum, wanted.checksum),
+                ("tso", tap.tso, wanted.tso),
+                ("uso", tap.uso, wanted.uso),
+            ] {
+                let why = match (on, allowed) {
+                    (true, _) => "granted by the kernel".to_owned(),
+                    (false, true) => "the kernel does not have it".to_owned(),
+                    (false, false) => format!("off by offloads.{name}, or by what it rests on"),
+                };
+                reports.push(OffloadReport { name: format!("tap_{name}"), on, why });
             }
         }
         if let Some(uplink) = self.devices.uplink() {
             let limit = uplink.segment_limit();
             let why = match (limit, uplink.segmentation_refused()) {
                 (0, _) if !self.config.vxlan.outer_checksum => "off, since vxlan.outer_checksum is false".to_owned(),
+                (0, _) if !wanted.udp_segment => "off, since offloads.udp_segment is false".to_owned(),
                 (0, 0) => "the kernel does not have it".to_owned(),
                 (0, _) => "switched off: the underlay's device refused it".to_owned(),
                 (limit, _) => format!("up to {limit} packets a send"),
             };
             reports.push(OffloadReport { name: "udp_segment".into(), on: limit > 0, why });
+            let (on, why) = match (uplink.merges(), wanted.udp_gro) {
+                (true, _) => (true, "granted by the kernel"),
+                (false, true) => (false, "the kernel does not have it"),
+                (false, false) => (false, "off, since offloads.udp_gro is false"),
+            };
+            reports.push(OffloadReport { name: "udp_gro".into(), on, why: why.into() });
         }
         reports
     }

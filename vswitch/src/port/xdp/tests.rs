@@ -26,7 +26,8 @@ fn spec(mode: Option<XdpMode>) -> XdpSpec {
 
 fn udp_uplink(host: u8) -> UdpUplink {
     let addresses = [format!("10.9.0.{host}"), format!("fd00:9::{host}")].map(|text| text.parse().unwrap()).to_vec();
-    UdpUplink::open(&UdpSpec { addresses, port: PORT, workers: 1, segmentation: true, checksum: true }).unwrap()
+    UdpUplink::open(&UdpSpec { addresses, port: PORT, workers: 1, segmentation: true, merging: true, checksum: true })
+        .unwrap()
 }
 
 /// An inner frame with one whole IPv4 packet of `len` bytes, of TCP.
