@@ -7,7 +7,7 @@ use crate::id::{PortId, VtepId};
 use crate::limits::PORTS_MAX;
 use crate::outcome::{DropReason, Verdict};
 use crate::pipeline::{Delivery, deliveries, largest_packet};
-use crate::port::{Outgoing, PortTx, TxError};
+use crate::port::{Outgoing, PortCaps, PortTx, TxError};
 use crate::segment::{Arena, Prepared, prepare};
 use crate::snapshot::{Role, Snapshot, path_mtu_min};
 use crate::stats::{Event, PacketCount, WorkerStats};
@@ -155,11 +155,16 @@ impl Transmitter {
             stats.tx_drop(way.port, 1);
             return Err(DropReason::TxDown);
         };
-        let result = prepare(&mut item.frame, &item.headers, caps, way.mtu, &mut self.arena).and_then(|prepared| {
-            let pieces = matches!(prepared, Prepared::Cut).then(|| self.arena.pieces());
-            let out = Outgoing { frame: &item.frame, pieces, encap: way.encap.as_ref() };
-            let segments = pieces.map_or_else(|| item.frame.segments(), |pieces| pieces.list.len());
-            half.device.tx(&out).map(|()| segments).map_err(|error| refused(snapshot, way, error, stats))
+        let mut sent = hand_over(half.device.as_mut(), &mut self.arena, item, way, caps);
+        if sent == Err(Failure::Device(TxError::Refused)) && caps != PortCaps::NONE && item.frame.offload.gso.is_some()
+        {
+            // For this frame only: a switch that all frames hang on is nothing a pod's odd frame may throw.
+            sent = hand_over(half.device.as_mut(), &mut self.arena, item, way, PortCaps::NONE);
+            stats.count(Event::SuperFramesRefused, 1);
+        }
+        let result = sent.map_err(|failure| match failure {
+            Failure::Unfit(reason) => reason,
+            Failure::Device(error) => refused(snapshot, way, error, stats),
         });
         match result {
             Ok(segments) => {
@@ -181,6 +186,31 @@ impl Transmitter {
             }
         }
     }
+}
+
+/// Why a frame did not leave.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Failure {
+    /// It can not be made fit for the device.
+    Unfit(DropReason),
+    /// The device did not take it.
+    Device(TxError),
+}
+
+/// Makes a frame fit a device that has `caps`, and gives it to that; returns the packets it was sent as.
+#[inline]
+fn hand_over(
+    device: &mut dyn PortTx,
+    arena: &mut Arena,
+    item: &mut Item,
+    way: &Delivery,
+    caps: PortCaps,
+) -> Result<usize, Failure> {
+    let prepared = prepare(&mut item.frame, &item.headers, caps, way.mtu, arena).map_err(Failure::Unfit)?;
+    let pieces = matches!(prepared, Prepared::Cut).then(|| arena.pieces());
+    let segments = pieces.map_or_else(|| item.frame.segments(), |pieces| pieces.list.len());
+    let out = Outgoing { frame: &item.frame, pieces, encap: way.encap.as_ref() };
+    device.tx(&out).map(|()| segments).map_err(Failure::Device)
 }
 
 /// The drop reason of a device's refusal. A path that turned out to be narrower is remembered, so that the next
