@@ -251,7 +251,7 @@ impl Worker {
                     return longest;
                 }
                 std::thread::yield_now();
-                self.spin.offered(now, mono_now());
+                self.spin.offered(now, mono_now(), affinity::cores_given_away);
                 Duration::ZERO
             }
         }
