@@ -17,7 +17,9 @@ pub use rx::XdpRx;
 use crate::limits::IP_BYTES_MAX;
 use crate::sys::bpf::{AttachMode, BpfError, NicLock, QUEUES_MAX, SteerSpec, Steering, detach_ours};
 use crate::sys::netlink::{Netlink, NetlinkError};
-use crate::sys::xsk::{BindMode, SLOT_DATA_BYTES, XskError, XskSocket, XskSpec, XskStatistics, XskWatch, rx_queues};
+use crate::sys::xsk::{
+    BindMode, SLOT_DATA_BYTES, SlotPlan, XskError, XskReceiver, XskSocket, XskSpec, XskStatistics, XskWatch, rx_queues,
+};
 use crate::wire::ethernet;
 
 /// Longest frame that comes in several slots: the longest IP packet behind an Ethernet header.
@@ -166,16 +168,16 @@ impl XdpUplink {
     fn assemble(
         spec: &XdpSpec,
         (steering, lock): (Steering, NicLock),
-        sockets: Vec<XskSocket>,
+        sockets: Vec<XskReceiver>,
         mode: XdpMode,
         passed_over: Vec<String>,
     ) -> Result<Self, XdpError> {
-        let watches = sockets.iter().map(XskSocket::watch).collect::<Result<_, _>>()?;
+        let watches = sockets.iter().map(XskReceiver::watch).collect::<Result<_, _>>()?;
         let status = Arc::new(XdpStatus {
             mode,
             passed_over,
             watches,
-            multi_buffer: sockets.iter().all(XskSocket::is_multi_buffer),
+            multi_buffer: sockets.iter().all(XskReceiver::is_multi_buffer),
             frames: AtomicU64::new(0),
             malformed: AtomicU64::new(0),
             checksum_errors: AtomicU64::new(0),
@@ -190,11 +192,16 @@ impl XdpUplink {
 }
 
 /// The sockets before the program: it redirects from the moment it is attached.
-fn open_in(spec: &XdpSpec, index: u32, queues: u32, mode: XdpMode) -> Result<(Steering, Vec<XskSocket>), XdpError> {
+fn open_in(spec: &XdpSpec, index: u32, queues: u32, mode: XdpMode) -> Result<(Steering, Vec<XskReceiver>), XdpError> {
     let (attach, bind) = mode.parts();
-    let open = |queue| XskSocket::open(&XskSpec { device: spec.device.clone(), queue, mode: bind });
-    let sockets: Vec<XskSocket> = (0..queues).map(open).collect::<Result<_, _>>()?;
-    let multi_buffer = sockets.iter().all(XskSocket::is_multi_buffer);
+    let slots = SlotPlan::UPLINK;
+    // What is not received here is sent by the UDP sockets.
+    let open = |queue| {
+        let spec = XskSpec { device: spec.device.clone(), queue, mode: bind, slots };
+        XskSocket::open(&spec).map(|socket| socket.receiver)
+    };
+    let sockets: Vec<XskReceiver> = (0..queues).map(open).collect::<Result<_, _>>()?;
+    let multi_buffer = sockets.iter().all(XskReceiver::is_multi_buffer);
     let longest = if multi_buffer { FRAME_BYTES_MAX } else { SLOT_DATA_BYTES };
     let mut steering = Steering::load(&SteerSpec {
         addresses: spec.addresses.clone(),

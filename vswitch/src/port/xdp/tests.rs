@@ -225,7 +225,8 @@ fn frame_with_checksum(vxlan: &[u8], field: u16) -> Vec<u8> {
 #[test]
 fn damaged_datagrams_are_counted_and_thrown_away() {
     let (near, far) = wire();
-    let open_far = || XskSocket::open(&XskSpec { device: "far".into(), queue: 0, mode: BindMode::Copy }).unwrap();
+    let (device, slots) = ("far".to_owned(), SlotPlan { receive: 64, send: 64 });
+    let open_far = || XskSocket::open(&XskSpec { device, queue: 0, mode: BindMode::Copy, slots }).unwrap().sender;
     let mut sender = far.enter(open_far);
     near.enter(|| {
         let mut uplink = XdpUplink::open(&spec(None)).unwrap();
