@@ -16,7 +16,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
 
-pub use open::{BindMode, XskError, XskSpec, rx_queues};
+pub use open::{BindMode, Queues, XskError, XskSpec, queues};
 pub use receive::{Slot, XskReceiver};
 pub use send::{TxSlot, XskSender};
 

@@ -229,11 +229,20 @@ struct Channels {
     combined: u32,
 }
 
-/// Queues a NIC of the calling thread's namespace receives on; 1 where its driver does not say.
+/// Queues of a NIC.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Queues {
+    /// It receives on.
+    pub receive: u32,
+    /// It sends on. Numbered as those are, and there may be fewer.
+    pub send: u32,
+}
+
+/// Queues of a NIC of the calling thread's namespace; 1 each where its driver does not say.
 ///
 /// # Errors
 /// [`XskError::Queues`] when there is no such NIC.
-pub fn rx_queues(device: &str) -> Result<u32, XskError> {
+pub fn queues(device: &str) -> Result<Queues, XskError> {
     let failed = |source: io::Error| XskError::Queues { device: device.to_owned(), source };
     // SAFETY: a new descriptor that nothing else owns, or an error.
     let socket = unsafe {
@@ -252,8 +261,11 @@ pub fn rx_queues(device: &str) -> Result<u32, XskError> {
     request.ifr_ifru.ifru_data = (&raw mut channels).cast();
     // SAFETY: the request names a command whose structure it points to; both outlive the call.
     match Errno::result(unsafe { libc::ioctl(socket.as_raw_fd(), SIOCETHTOOL, &raw mut request) }) {
-        Ok(_) => Ok((channels.rx + channels.combined).max(1)),
-        Err(Errno::EOPNOTSUPP) => Ok(1),
+        Ok(_) => Ok(Queues {
+            receive: (channels.rx + channels.combined).max(1),
+            send: (channels.tx + channels.combined).max(1),
+        }),
+        Err(Errno::EOPNOTSUPP) => Ok(Queues { receive: 1, send: 1 }),
         Err(errno) => Err(failed(errno.into())),
     }
 }

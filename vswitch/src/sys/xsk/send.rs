@@ -1,13 +1,18 @@
 //! The sending half of a socket: its ring, the completion ring, and the slots that go round between the two.
 
 use std::io;
+use std::os::fd::AsRawFd;
 
+use nix::errno::Errno;
 use xsk_rs::socket::TxQueue;
 use xsk_rs::umem::frame::FrameDesc;
 use xsk_rs::{CompQueue, Umem};
 
 use super::receive::Bound;
-use super::{BURST, BindMode, Census, SLOT_DATA_BYTES};
+use super::{BURST, BindMode, Census, SLOT_BYTES, SLOT_DATA_BYTES};
+
+/// Option of linux/if_xdp.h that libc does not have.
+const XDP_MAX_TX_SKB_BUDGET: libc::c_int = 9;
 
 /// The bytes of one slot to be sent, owned by whoever has this.
 #[derive(Debug)]
@@ -26,14 +31,16 @@ pub struct XskSender {
     /// Slots nobody uses, last in first out, so that they stay in cache.
     free: Vec<FrameDesc>,
     slots: usize,
+    /// Packets the ring holds.
+    ring: usize,
     in_tx: usize,
     held: usize,
 }
 
 impl XskSender {
     pub(super) fn new((tx, completion): (TxQueue, CompQueue), umem: Umem, bound: Bound, free: Vec<FrameDesc>) -> Self {
-        let slots = free.len();
-        Self { tx, completion, umem, queue: bound.queue, mode: bound.mode, free, slots, in_tx: 0, held: 0 }
+        let (slots, Bound { queue, mode, .. }) = (free.len(), bound);
+        Self { tx, completion, umem, queue, mode, free, slots, ring: slots.next_power_of_two(), in_tx: 0, held: 0 }
     }
 
     /// The queue it serves.
@@ -97,6 +104,41 @@ impl XskSender {
             let _ = self.tx.wakeup();
         }
         self.take_back();
+    }
+
+    /// Kicks until the kernel has taken all that is queued, or takes no more, which the next call makes good; then takes
+    /// back what it has sent.
+    pub fn drain(&mut self) {
+        let mut queued = self.queued();
+        while queued > 0 && self.tx.needs_wakeup() {
+            // EAGAIN says that the kernel's bound for one go is reached, or that the NIC is full: progress tells.
+            let _ = self.tx.wakeup();
+            let left = self.queued();
+            if left >= queued {
+                break;
+            }
+            queued = left;
+        }
+        self.take_back();
+    }
+
+    /// Packets that the kernel has not taken yet.
+    fn queued(&mut self) -> usize {
+        self.ring.saturating_sub(self.tx.nb_free_exact() as usize)
+    }
+
+    /// Has the kernel send as many packets a kick as the ring holds, where it copies them and can be asked (Linux 6.17;
+    /// older ones send 32), and lets all of them be under way at once. Whether it does shows in speed only.
+    pub fn raise_limits(&self) {
+        let fd = self.tx.fd().as_raw_fd();
+        let set = |level, name, value: usize| {
+            let value = libc::c_int::try_from(value).unwrap_or(libc::c_int::MAX);
+            let len = libc::socklen_t::try_from(size_of::<libc::c_int>()).unwrap_or(0);
+            // SAFETY: the option is an int, which outlives the call, and the socket is open as long as its ring is.
+            Errno::result(unsafe { libc::setsockopt(fd, level, name, (&raw const value).cast(), len) })
+        };
+        let _slower = set(libc::SOL_XDP, XDP_MAX_TX_SKB_BUDGET, self.ring);
+        let _slower = set(libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, self.slots * SLOT_BYTES);
     }
 
     /// Packets queued or under way.

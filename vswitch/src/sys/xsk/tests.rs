@@ -198,13 +198,13 @@ fn a_queue_can_be_bound_again_at_once_after_its_socket_was_closed() {
 }
 
 #[test]
-fn a_nic_says_how_many_queues_it_receives_on() {
+fn a_nic_says_how_many_queues_it_receives_and_sends_on() {
     let near = TestNetns::new();
-    near.ip("link add nic numrxqueues 4 numtxqueues 4 type veth peer name far");
+    near.ip("link add nic numrxqueues 4 numtxqueues 2 type veth peer name far");
     near.enter(|| {
-        assert_eq!(rx_queues("nic").unwrap(), 4);
-        assert_eq!(rx_queues("lo").unwrap(), 1, "its driver does not say");
-        let error = rx_queues("nowhere").unwrap_err().to_string();
+        assert_eq!(queues("nic").unwrap(), Queues { receive: 4, send: 2 });
+        assert_eq!(queues("lo").unwrap(), Queues { receive: 1, send: 1 }, "its driver does not say");
+        let error = queues("nowhere").unwrap_err().to_string();
         assert!(error.contains("nowhere"), "{error}");
     });
 }
