@@ -1,12 +1,13 @@
 //! The daemon's one state machine: the ledger of what is wanted, the devices that are open, and the switch that runs.
 //!
 //! How a request is carried out is in `change`, what happens by itself in `watch`, SIGHUP in `reload`, what is told in
-//! `reading`. Every method runs on the control side, under one lock (see `backend`).
+//! `reading` and `uplink`. Every method runs on the control side, under one lock (see `backend`).
 
 mod change;
 mod path_mtu;
 mod reading;
 mod reload;
+mod uplink;
 mod watch;
 
 use std::collections::HashMap;
