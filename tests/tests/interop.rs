@@ -202,6 +202,17 @@ fn by_af_xdp_in_each_copy_mode_on_an_untouched_veth() {
     }
 }
 
+/// What the switch sends has outer headers of its own; the kernel's tunnel judges them, over both families.
+#[test]
+fn by_af_xdp_both_ways_with_and_without_outer_checksums() {
+    let by_xdp = Shape { uplink: UplinkKind::XdpBoth("native"), ..Shape::default() };
+    for shape in [by_xdp, Shape { outer_checksum: false, our_checksum: false, ..by_xdp }] {
+        let fixture = check(shape);
+        assert!(fixture.node.total("xdp_tx_packets") > TRANSFER_BYTES / 1_450, "sent by UDP");
+        assert_eq!(fixture.node.total("xsk_tx_invalid"), 0);
+    }
+}
+
 #[test]
 fn by_af_xdp_on_a_wire_without_offloads() {
     let wire = Wire { offloads: false, ..Wire::default() };
