@@ -83,6 +83,9 @@ impl Fixture {
         peer.reach(&node.as_remote());
         let pod = node.pod("pod", &NodePlan(1).pod(POD));
         let kernel_pod = peer.pod("kernelpod", &NodePlan(2).pod(POD));
+        if matches!(shape.uplink, UplinkKind::XdpBoth(_)) {
+            node.wait_for_xdp();
+        }
         Self { node, peer, pod, kernel_pod }
     }
 

@@ -10,7 +10,6 @@ use podwire_tests::probe::tcp::transfer;
 use podwire_tests::probe::udp::{exchange, is_told_too_big};
 use podwire_tests::underlay::join_through_routers;
 
-use super::xdp_tx::wait_for_xdp;
 use super::{POD, assert_ping};
 
 /// Bytes sent through a connection.
@@ -73,7 +72,7 @@ fn check_rescue(fixture: &Fixture, path: Path<'_>) {
 fn a_router_with_a_narrow_link_is_discovered_when_af_xdp_sends() {
     let (fixture, _routers) = routed(1380, UplinkKind::XdpBoth("native"));
     for node in [&fixture.here, &fixture.there] {
-        wait_for_xdp(node);
+        node.wait_for_xdp();
     }
     for path in fixture.paths() {
         check_rescue(&fixture, path);

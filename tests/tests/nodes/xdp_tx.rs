@@ -17,8 +17,6 @@ use super::{POD, assert_ping};
 const TRANSFER_BYTES: u64 = 20_000_000;
 /// A change of the underlay has to be followed within this; the probe itself takes its share.
 const FOLLOWED: Duration = Duration::from_millis(1_200);
-/// Longest until the far end's IPv6 addresses can be asked for, after its interface came up.
-const READY: Duration = Duration::from_secs(8);
 
 struct Fixture {
     here: Node,
@@ -35,7 +33,7 @@ impl Fixture {
         let remote = there.pod("remote", &NodePlan(2).pod(POD));
         let fixture = Self { here, there, pod, remote };
         for node in [&fixture.here, &fixture.there] {
-            wait_for_xdp(node);
+            node.wait_for_xdp();
         }
         fixture
     }
@@ -50,20 +48,6 @@ impl Fixture {
     fn far(&self) -> String {
         self.there.spec.underlay[0].addr().to_string()
     }
-}
-
-/// By what each endpoint of the one remote is sent to, and why.
-fn sent_by(node: &Node) -> Vec<(String, String)> {
-    let vteps = node.podwire_json(&["vtep", "list"]);
-    let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
-    let endpoints = vteps[0]["endpoints"].as_array().unwrap();
-    endpoints.iter().map(|end| (text(&end["sent_by"]), text(&end["sent_by_why"]))).collect()
-}
-
-/// Waits until the node sends to all endpoints through AF_XDP.
-#[track_caller]
-pub(crate) fn wait_for_xdp(node: &Node) {
-    until(READY, || sent_by(node).iter().all(|(by, _)| by == "xdp"), || format!("{:?}", sent_by(node)));
 }
 
 #[track_caller]
@@ -90,7 +74,7 @@ fn two_nodes_that_send_through_af_xdp_carry_everything() {
         assert!(datagrams.all(), "UDP to {}: {datagrams:?}", path.target);
     }
     for node in [&fixture.here, &fixture.there] {
-        assert!(node.total("xdp_tx_packets") > 2 * TRANSFER_BYTES / 1_450, "sent by UDP: {:?}", sent_by(node));
+        assert!(node.total("xdp_tx_packets") > 2 * TRANSFER_BYTES / 1_450, "sent by UDP: {:?}", node.sent_by());
         for lost in ["xsk_tx_invalid", "xdp_malformed", "xdp_checksum_errors"] {
             assert_eq!(node.total(lost), 0, "{lost}");
         }
@@ -126,7 +110,7 @@ fn a_peer_that_gets_another_mac_is_followed_within_a_second() {
     for mac in ["02:00:00:00:77:01", "02:00:00:00:77:02"] {
         fixture.there.netns.ip(&format!("link set {UNDERLAY} address {mac}"));
         let wanted = ("xdp".to_owned(), format!("via {} at {mac}", fixture.far()));
-        until(FOLLOWED, || sent_by(&fixture.here)[0] == wanted, || format!("{:?}", sent_by(&fixture.here)));
+        until(FOLLOWED, || fixture.here.sent_by()[0] == wanted, || format!("{:?}", fixture.here.sent_by()));
         assert_ping(fixture.paths()[0]);
     }
 }
@@ -136,8 +120,8 @@ fn another_next_hop_is_followed_and_an_unresolved_one_or_another_device_is_left_
     let fixture = Fixture::new(|spec| spec.over(false));
     let (here, there, far) = (&fixture.here.netns, &fixture.there.netns, fixture.far());
     let path = fixture.paths()[0];
-    let is = |by: &str, why: &str| sent_by(&fixture.here)[0].0 == by && sent_by(&fixture.here)[0].1.contains(why);
-    let seen = || format!("{:?}", sent_by(&fixture.here));
+    let is = |by: &str, why: &str| fixture.here.sent_by()[0].0 == by && fixture.here.sent_by()[0].1.contains(why);
+    let seen = || format!("{:?}", fixture.here.sent_by());
 
     there.ip(&format!("addr add 172.31.0.99/24 dev {UNDERLAY}"));
     here.ip(&format!("route add {far}/32 via 172.31.0.99"));
