@@ -69,7 +69,7 @@ fn send_packet(sender: &mut XskSender, spans: &[&[u8]]) -> Result<(), TxError> {
     let mut slot = match sender.take() {
         Some(slot) => slot,
         None => {
-            sender.drain();
+            sender.kick_all();
             sender.take().ok_or(TxError::Full)?
         }
     };
@@ -96,7 +96,7 @@ impl PortTx for XdpTx {
     }
 
     fn flush(&mut self) {
-        self.sender.drain();
+        self.sender.kick_all();
         debug_assert_eq!(
             self.sender.census().total(),
             self.sender.slots(),
@@ -104,6 +104,10 @@ impl PortTx for XdpTx {
             self.sender.census()
         );
         debug_assert_eq!(self.sender.census().held, 0, "a slot was kept");
+    }
+
+    fn has_unsent(&mut self) -> bool {
+        self.sender.wants_kick()
     }
 
     fn offloads_disabled(&mut self) -> u64 {

@@ -108,7 +108,7 @@ impl XskSender {
 
     /// Kicks until the kernel has taken all that is queued, or takes no more, which the next call makes good; then takes
     /// back what it has sent.
-    pub fn drain(&mut self) {
+    pub fn kick_all(&mut self) {
         let mut queued = self.queued();
         while queued > 0 && self.tx.needs_wakeup() {
             // EAGAIN says that the kernel's bound for one go is reached, or that the NIC is full: progress tells.
@@ -120,6 +120,11 @@ impl XskSender {
             queued = left;
         }
         self.take_back();
+    }
+
+    /// Whether the kernel has not taken all that is queued and will not without being told.
+    pub fn wants_kick(&mut self) -> bool {
+        self.in_tx > 0 && self.queued() > 0 && self.tx.needs_wakeup()
     }
 
     /// Packets that the kernel has not taken yet.
