@@ -10,7 +10,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::port::xdp::{SEND_BYTES_MAX, Way, WayTable, Ways};
-use crate::sys::netlink::{Link, Neighbour, Netlink, NetlinkError, RouteMonitor, RouteTo, default_hop_limits};
+use crate::sys::netlink::{
+    IpsecPolicies, Link, Neighbour, Netlink, NetlinkError, RouteMonitor, RouteTo, default_hop_limits,
+};
 
 /// Routes that are looked up in one tick though no change was told.
 const LOOKUPS_PER_TICK: usize = 64;
@@ -41,6 +43,9 @@ pub enum NoWay {
     /// The packets would be wrapped once more, or stay here.
     #[error("its route is a tunnel's, or this node's own")]
     NotPlain,
+    /// The kernel may have to encrypt what is sent.
+    #[error("the node has IPsec policies, which AF_XDP would pass by")]
+    Ipsec,
     /// The next hop has not answered.
     #[error("the next hop {0} has no known MAC address yet")]
     Unresolved(IpAddr),
@@ -72,6 +77,9 @@ pub struct Underlay {
     sources: Vec<IpAddr>,
     netlink: Netlink,
     monitor: RouteMonitor,
+    policies: IpsecPolicies,
+    /// Whether there are policies now.
+    ipsec: bool,
     ways: Arc<Ways>,
     published: WayTable,
     /// Tables that a worker may still be looking at.
@@ -96,6 +104,8 @@ impl Underlay {
             sources,
             netlink: Netlink::open()?,
             monitor: RouteMonitor::open()?,
+            policies: IpsecPolicies::open()?,
+            ipsec: false,
             ways,
             published: WayTable::default(),
             retired: Vec::new(),
@@ -124,6 +134,8 @@ impl Underlay {
             self.known.insert(remote, Known { route, way: Err(NoWay::NoRoute) });
         }
         self.use_next_hops();
+        // Who does not say that there are none may have some.
+        self.ipsec = self.policies.apply_to_sending().unwrap_or(true);
         self.decide();
         self.publish();
     }
@@ -201,6 +213,7 @@ impl Underlay {
             known.way = match (&self.nic, &known.route) {
                 (None, _) => Err(NoWay::Device(self.device.clone())),
                 (_, Err(why)) => Err(why.clone()),
+                _ if self.ipsec => Err(NoWay::Ipsec),
                 (Some(nic), Ok(route)) => {
                     let hop = route.gateway.unwrap_or(remote);
                     way(nic, remote, route, self.neighbours.get(&hop))

@@ -120,6 +120,11 @@ fn the_ways_follow_neighbours_routes_and_links_within_a_second() {
         near.ip("route del 10.20.0.0/16");
         settle(&mut underlay, &remotes, PATIENCE, |now| now.way(remotes[2]) == Err(NoWay::NoRoute));
 
+        near.ip("xfrm policy add src 10.9.0.0/24 dst 10.9.0.0/24 dir out");
+        settle(&mut underlay, &remotes, PATIENCE, |now| now.way(remotes[0]) == Err(NoWay::Ipsec));
+        assert_eq!(ways.get(remotes[0]), None);
+        near.ip("xfrm policy flush");
+
         near.ip("link set nic mtu 1400");
         near.ip("link set nic address 02:00:00:00:00:05");
         settle(&mut underlay, &remotes[..1], PATIENCE, |_| {

@@ -4,6 +4,7 @@
 //! states what shall be ("replace"), so that setting up a port again after a restart changes nothing.
 
 mod address;
+mod ipsec;
 mod link;
 mod monitor;
 mod outgoing;
@@ -18,6 +19,7 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 
 pub use address::LinkAddress;
+pub use ipsec::IpsecPolicies;
 pub use link::Link;
 pub use monitor::RouteMonitor;
 pub use outgoing::{Neighbour, RouteTo, default_hop_limits};
