@@ -16,7 +16,7 @@ use podwire_control::model::{Vni, VtepName};
 
 pub use keys::{KEYS, KeySpec};
 
-use crate::port::xdp::XdpMode;
+use crate::port::xdp::{UplinkTx, XdpMode};
 
 /// Where the file is looked for when none is named.
 pub const DEFAULT_PATH: &str = "/etc/podwire/podwired.toml";
@@ -91,15 +91,6 @@ pub struct XdpUplink {
     pub mode: Option<XdpMode>,
     /// How tunnels are sent.
     pub tx: UplinkTx,
-}
-
-/// How an `xdp` uplink sends.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum UplinkTx {
-    /// The faster way for the mode, which is `Udp` in all of them for now.
-    Auto,
-    /// Through the UDP sockets.
-    Udp,
 }
 
 /// MTU of the network between the nodes.

@@ -12,10 +12,11 @@ use podwire_control::model::{self, Mac};
 
 use super::config::{Config, Offloads, Uplink, UplinkMtu, Vxlan, XdpUplink as XdpConfig};
 use super::netns_dirs::OutsideNetnsDirs;
+use super::underlay::Underlay;
 use crate::compile::{Device, HOST_PORT, NodeSpec, UPLINK_PORT};
 use crate::port::tap::{GSO_BYTES_MAX, TUNNEL_GSO_BYTES_MAX, TapPort, TapPortError, TapRoute, TapSpec};
 use crate::port::udp::{UdpSpec, UdpStatus, UdpUplink};
-use crate::port::xdp::{XdpAttachment, XdpError, XdpSpec, XdpStatus, XdpUplink};
+use crate::port::xdp::{Ways, XdpAttachment, XdpError, XdpSpec, XdpStatus, XdpTxSpec, XdpUplink};
 use crate::port::{PortCaps, PortRx, PortTx};
 use crate::switch::{PortHalves, RxHalves};
 use crate::sys::netlink::{Netlink, NetlinkError};
@@ -71,6 +72,8 @@ pub struct Devices {
     uplink: Option<Arc<UdpStatus>>,
     /// Of an `xdp` uplink; or why there is none though one was asked for.
     xdp: Option<Result<XdpAttachment, String>>,
+    /// Of an uplink that sends through AF_XDP.
+    underlay: Option<Underlay>,
     /// What the compiler is told: name to MAC, MTU and caps.
     table: HashMap<String, Device>,
 }
@@ -82,7 +85,7 @@ impl Devices {
     pub fn new(workers: usize, has_uplink: bool, allowed: Offloads) -> Self {
         let gso_bytes_max = if has_uplink { TUNNEL_GSO_BYTES_MAX } else { GSO_BYTES_MAX };
         let (taps, table) = (HashMap::new(), HashMap::new());
-        Self { workers, gso_bytes_max, allowed, taps, uplink: None, xdp: None, table }
+        Self { workers, gso_bytes_max, allowed, taps, uplink: None, xdp: None, underlay: None, table }
     }
 
     /// What the compiler is told.
@@ -113,6 +116,19 @@ impl Devices {
     #[must_use]
     pub fn xdp(&self) -> Option<Result<&XdpStatus, &str>> {
         self.xdp.as_ref().map(|xdp| xdp.as_ref().map(XdpAttachment::status).map_err(String::as_str))
+    }
+
+    /// The underlay, where the uplink sends through AF_XDP.
+    #[must_use]
+    pub fn underlay(&self) -> Option<&Underlay> {
+        self.underlay.as_ref()
+    }
+
+    /// Looks at the underlay for these remote VTEPs, where the uplink sends through AF_XDP.
+    pub fn look_at_underlay(&mut self, remotes: impl IntoIterator<Item = IpAddr>) {
+        if let Some(underlay) = &mut self.underlay {
+            underlay.look(remotes);
+        }
     }
 
     /// Opens a pod's TAP, or attaches to the one that is left from before.
@@ -228,41 +244,51 @@ impl Devices {
         let open = UdpUplink::open(&spec)?;
         self.uplink = Some(open.status);
         self.table.insert(UPLINK_PORT.to_owned(), Device { mac: Mac::ZERO, mtu, caps: PortCaps::NONE });
+        let mut xdp = match uplink.xdp() {
+            Some(xdp) => self.open_xdp(uplink, xdp, vxlan.port)?,
+            None => None,
+        };
+        let ways = Arc::new(Ways::default());
+        let sending = XdpTxSpec { ways: Arc::clone(&ways), port: vxlan.port, checksum };
         let mut rx: Vec<Vec<Box<dyn PortRx>>> = Vec::new();
         let mut tx: Vec<Box<dyn PortTx>> = Vec::new();
-        for halves in open.workers {
+        for (worker, halves) in open.workers.into_iter().enumerate() {
             rx.push(halves.rx.into_iter().map(|half| -> Box<dyn PortRx> { Box::new(half) }).collect());
-            tx.push(Box::new(halves.tx));
+            tx.push(match &mut xdp {
+                Some(xdp) => xdp.sending_half(worker, halves.tx, &sending),
+                None => Box::new(halves.tx),
+            });
         }
-        if let Some(xdp) = uplink.xdp() {
-            for (own, halves) in rx.iter_mut().zip(self.open_xdp(uplink, xdp, vxlan.port)?) {
-                own.extend(halves);
+        if let Some(xdp) = xdp {
+            for (own, halves) in rx.iter_mut().zip(xdp.workers) {
+                own.extend(halves.into_iter().map(|half| -> Box<dyn PortRx> { Box::new(half) }));
             }
+            let (status, device) = (xdp.attachment.status(), uplink.device.as_deref().unwrap_or_default());
+            tracing::info!(
+                device,
+                mode = %status.mode(),
+                queues = status.queues(),
+                senders = status.senders(),
+                "the uplink receives through AF_XDP"
+            );
+            if status.senders() > 0 {
+                self.underlay = Some(Underlay::open(device, uplink.addresses().collect(), ways)?);
+            }
+            self.xdp = Some(Ok(xdp.attachment));
         }
         Ok(PortHalves { rx: RxHalves::PerWorker(rx), tx })
     }
 
-    /// Opens the sockets on the NIC; none for any worker when the NIC can not do it and need not.
-    fn open_xdp(
-        &mut self,
-        uplink: &Uplink,
-        xdp: &XdpConfig,
-        port: u16,
-    ) -> Result<Vec<Vec<Box<dyn PortRx>>>, DeviceError> {
-        let addresses = uplink.addresses().collect();
-        let spec = XdpSpec { device: xdp.device.clone(), addresses, port, mode: xdp.mode, workers: self.workers };
+    /// Opens the sockets on the NIC; none when the NIC can not do it and need not.
+    fn open_xdp(&mut self, uplink: &Uplink, xdp: &XdpConfig, port: u16) -> Result<Option<XdpUplink>, DeviceError> {
+        let (device, addresses) = (xdp.device.clone(), uplink.addresses().collect());
+        let spec = XdpSpec { device, addresses, port, mode: xdp.mode, tx: xdp.tx, workers: self.workers };
         match XdpUplink::open(&spec) {
-            Ok(open) => {
-                let status = open.attachment.status();
-                tracing::info!(device = xdp.device, mode = %status.mode(), queues = status.queues(), "the uplink receives through AF_XDP");
-                self.xdp = Some(Ok(open.attachment));
-                let boxed = |half| -> Box<dyn PortRx> { Box::new(half) };
-                Ok(open.workers.into_iter().map(|halves| halves.into_iter().map(boxed).collect()).collect())
-            }
+            Ok(open) => Ok(Some(open)),
             Err(error) if xdp.mode.is_none() && error.is_inability() => {
-                tracing::warn!(device = xdp.device, %error, "the uplink receives through UDP sockets only");
+                tracing::warn!(device = xdp.device, %error, "the uplink uses UDP sockets only");
                 self.xdp = Some(Err(error.to_string()));
-                Ok(Vec::new())
+                Ok(None)
             }
             Err(error) => Err(error.into()),
         }

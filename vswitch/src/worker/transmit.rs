@@ -16,7 +16,7 @@ use crate::stats::{Event, PacketCount, WorkerStats};
 #[derive(Debug)]
 pub struct Transmitter {
     ports: Vec<Option<Half>>,
-    /// Ports sent to in this pass, to be flushed; each once.
+    /// Ports to be flushed, each once: sent to in this pass, or with something left over from the one before.
     touched: Vec<PortId>,
     arena: Arena,
 }
@@ -48,6 +48,7 @@ impl Transmitter {
 
     /// Puts a port's sending half in its slot; a half that was there is closed.
     pub fn attach(&mut self, port: PortId, half: Box<dyn PortTx>) {
+        self.touched.retain(|&other| other != port);
         if let Some(slot) = self.ports.get_mut(port.index()) {
             *slot = Some(Half { device: half, touched: false });
         }
@@ -55,6 +56,7 @@ impl Transmitter {
 
     /// Closes the port's sending half.
     pub fn detach(&mut self, port: PortId) {
+        self.touched.retain(|&other| other != port);
         if let Some(slot) = self.ports.get_mut(port.index()) {
             *slot = None;
         }
@@ -80,17 +82,24 @@ impl Transmitter {
         self.flush(stats);
     }
 
-    fn flush(&mut self, stats: &WorkerStats) {
-        while let Some(port) = self.touched.pop() {
-            if let Some(half) = self.ports.get_mut(port.index()).and_then(Option::as_mut) {
-                half.touched = false;
-                half.device.flush();
-                let disabled = half.device.offloads_disabled();
-                if disabled > 0 {
-                    stats.count(Event::OffloadDisabled, disabled);
-                }
+    /// Flushes what was sent to, and what a device had no room for before.
+    pub fn flush(&mut self, stats: &WorkerStats) {
+        self.touched.retain(|port| {
+            let Some(half) = self.ports.get_mut(port.index()).and_then(Option::as_mut) else { return false };
+            half.device.flush();
+            half.touched = half.device.has_unsent();
+            let disabled = half.device.offloads_disabled();
+            if disabled > 0 {
+                stats.count(Event::OffloadDisabled, disabled);
             }
-        }
+            half.touched
+        });
+    }
+
+    /// Whether a device had no room for all it was given, and wants another flush soon.
+    #[must_use]
+    pub fn has_unsent(&self) -> bool {
+        !self.touched.is_empty()
     }
 
     /// Sends a frame that no port received, such as an announcement, out of one port.

@@ -11,12 +11,12 @@ use serde::Deserialize;
 
 use super::document::Document;
 use super::{
-    Config, Control, CpuList, Fault, Host, Node, Offloads, Poll, Uplink, UplinkKind, UplinkMtu, UplinkTx, Vxlan,
-    Workers, XdpUplink,
+    Config, Control, CpuList, Fault, Host, Node, Offloads, Poll, Uplink, UplinkKind, UplinkMtu, Vxlan, Workers,
+    XdpUplink,
 };
 use crate::daemon::netns_dirs;
 use crate::limits;
-use crate::port::xdp::XdpMode;
+use crate::port::xdp::{UplinkTx, XdpMode};
 
 /// Longest interface name in bytes: IFNAMSIZ (linux/if.h) less the final zero.
 const IFNAME_BYTES_MAX: usize = 15;
@@ -215,14 +215,13 @@ fn xdp_mode(doc: &mut Document<'_>) -> Option<Option<XdpMode>> {
 /// How to send, where the key is given.
 fn uplink_tx(doc: &mut Document<'_>) -> Option<UplinkTx> {
     let key = "uplink.tx";
-    let word: String = doc.take(key, "\"auto\" or \"udp\"")?;
-    match word.as_str() {
-        "auto" => {}
-        "udp" => return Some(UplinkTx::Udp),
-        "xdp" => doc.fault(key, "sending through AF_XDP comes with zero-copy sending", "use \"auto\" or \"udp\""),
-        _ => doc.fault(key, &format!("{word:?} is no way to send"), "use \"auto\" or \"udp\""),
+    let expected = "\"auto\", \"udp\" or \"xdp\"";
+    let word: String = doc.take(key, expected)?;
+    let named = UplinkTx::ALL.into_iter().find(|tx| tx.name() == word);
+    if named.is_none() {
+        doc.fault(key, &format!("{word:?} is no way to send"), &format!("write {expected}"));
     }
-    Some(UplinkTx::Auto)
+    Some(named.unwrap_or(UplinkTx::Auto))
 }
 
 fn addresses(doc: &mut Document<'_>) -> (Option<Ipv4Addr>, Option<Ipv6Addr>) {

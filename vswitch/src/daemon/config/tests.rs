@@ -82,6 +82,8 @@ fn an_xdp_uplink_takes_the_best_mode_unless_one_is_named() {
     assert_eq!(of("mode = \"auto\"\ntx = \"auto\""), best);
     let named = UplinkKind::Xdp(XdpUplink { device, mode: Some(XdpMode::Generic), tx: UplinkTx::Udp });
     assert_eq!(of("mode = \"generic\"\ntx = \"udp\""), named);
+    let forced = UplinkKind::Xdp(XdpUplink { device: "eth0".to_owned(), mode: None, tx: UplinkTx::Xdp });
+    assert_eq!(of("tx = \"xdp\""), forced);
 }
 
 #[test]
@@ -119,16 +121,11 @@ fn a_wrong_value_is_refused_with_line_key_and_remedy() {
         ),
         (
             "uplink",
-            "kind = \"xdp\"\naddress = \"172.31.0.1\"\ndevice = \"eth0\"\ntx = \"xdp\"",
-            "uplink.tx: sending through AF_XDP comes with zero-copy sending; use \"auto\" or \"udp\"",
-        ),
-        (
-            "uplink",
             "kind = \"xdp\"\naddress = \"172.31.0.1\"\ndevice = \"eth0\"\ntx = \"both\"",
-            "uplink.tx: \"both\" is no way to send; use \"auto\" or \"udp\"",
+            "uplink.tx: \"both\" is no way to send; write \"auto\", \"udp\" or \"xdp\"",
         ),
         ("uplink", "address = \"172.31.0.1\"\nmode = \"native\"", "uplink.mode: it is for uplink.kind = \"xdp\" only"),
-        ("uplink", "address = \"172.31.0.1\"\ntx = \"udp\"", "uplink.tx: it is for uplink.kind = \"xdp\" only"),
+        ("uplink", "address = \"172.31.0.1\"\ntx = \"xdp\"", "uplink.tx: it is for uplink.kind = \"xdp\" only"),
         (
             "uplink",
             "kind = \"tcp\"\naddress = \"172.31.0.1\"",
