@@ -8,6 +8,7 @@ mod spec;
 use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::Child;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
@@ -32,6 +33,9 @@ const STOP_MAX: Duration = Duration::from_secs(5);
 
 /// How long a switch may take to be quiet after the last probe.
 const QUIET_MAX: Duration = Duration::from_secs(2);
+
+/// How long neighbours may take to be resolved; over IPv6 an interface may ask only a second or two after it came up.
+const RESOLVED_MAX: Duration = Duration::from_secs(10);
 
 /// A node's namespace and the daemon in it.
 #[derive(Debug)]
@@ -131,7 +135,7 @@ impl Node {
             let ended = self.daemon.as_mut().and_then(|daemon| daemon.try_wait().ok().flatten());
             assert!(ended.is_none(), "podwired of {} ended with {ended:?} at its start", self.spec.name);
             assert!(Instant::now() < deadline, "podwired of {} gave no answer in {START_MAX:?}", self.spec.name);
-            std::thread::sleep(Duration::from_millis(20));
+            thread::sleep(Duration::from_millis(20));
         }
     }
 
@@ -144,7 +148,7 @@ impl Node {
             if let Ok(Some(status)) = daemon.try_wait() {
                 return status.success();
             }
-            std::thread::sleep(Duration::from_millis(10));
+            thread::sleep(Duration::from_millis(10));
         }
         let _ = daemon.kill();
         let _ = daemon.wait();
@@ -229,7 +233,7 @@ impl Node {
                 return;
             }
             assert!(Instant::now() < deadline, "{received} frames were received and {ended} ended: {stats}");
-            std::thread::sleep(Duration::from_millis(20));
+            thread::sleep(Duration::from_millis(20));
         }
     }
 
@@ -252,6 +256,32 @@ impl Node {
         arguments.extend(more.iter().map(|&word| word.to_owned()));
         self.podwire(&arguments);
         pod
+    }
+
+    /// By what each endpoint of the node's first VTEP is sent to, and why.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[must_use]
+    #[track_caller]
+    pub fn sent_by(&self) -> Vec<(String, String)> {
+        let vteps = self.podwire_json(&["vtep", "list"]);
+        let text = |value: &Value| value.as_str().expect("a text").to_owned();
+        let endpoints = vteps[0]["endpoints"].as_array().expect("a VTEP");
+        endpoints.iter().map(|end| (text(&end["sent_by"]), text(&end["sent_by_why"]))).collect()
+    }
+
+    /// Waits until the node sends to all endpoints of its first VTEP through AF_XDP.
+    ///
+    /// # Panics
+    /// When it does not.
+    #[track_caller]
+    pub fn wait_for_xdp(&self) {
+        let began = Instant::now();
+        while self.sent_by().iter().any(|(by, _)| by != "xdp") {
+            assert!(began.elapsed() < RESOLVED_MAX, "still sent otherwise: {:?}", self.sent_by());
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// What another node must know of this one: `status` names the VTEP's MAC addresses.

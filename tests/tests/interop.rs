@@ -83,6 +83,9 @@ impl Fixture {
         peer.reach(&node.as_remote());
         let pod = node.pod("pod", &NodePlan(1).pod(POD));
         let kernel_pod = peer.pod("kernelpod", &NodePlan(2).pod(POD));
+        if matches!(shape.uplink, UplinkKind::XdpBoth(_)) {
+            node.wait_for_xdp();
+        }
         Self { node, peer, pod, kernel_pod }
     }
 
@@ -199,6 +202,17 @@ fn by_af_xdp_in_each_copy_mode_on_an_untouched_veth() {
         for lost in ["xdp_malformed", "xdp_checksum_errors", "xsk_rx_dropped", "xsk_rx_invalid"] {
             assert_eq!(fixture.node.total(lost), 0, "{lost} in {mode} mode");
         }
+    }
+}
+
+/// What the switch sends has outer headers of its own; the kernel's tunnel judges them, over both families.
+#[test]
+fn by_af_xdp_both_ways_with_and_without_outer_checksums() {
+    let by_xdp = Shape { uplink: UplinkKind::XdpBoth("native"), ..Shape::default() };
+    for shape in [by_xdp, Shape { outer_checksum: false, our_checksum: false, ..by_xdp }] {
+        let fixture = check(shape);
+        assert!(fixture.node.total("xdp_tx_packets") > TRANSFER_BYTES / 1_450, "sent by UDP");
+        assert_eq!(fixture.node.total("xsk_tx_invalid"), 0);
     }
 }
 

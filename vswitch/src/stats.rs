@@ -49,6 +49,8 @@ reasons! {
         Coalesced = "coalesced",
         /// Offloads that switched themselves off after the device refused them.
         OffloadDisabled = "offload_disabled",
+        /// Super-frames that a device refused, and that were then sent as the packets they stand for.
+        SuperFramesRefused = "super_frames_refused",
         /// Path MTUs that were lowered after the underlay refused a datagram.
         PathMtuLowered = "path_mtu_lowered",
         /// Turns that received nothing because no frame buffer was free.

@@ -55,7 +55,13 @@ fn uplink_json(uplink: &Uplink) -> Value {
         "mtu": uplink.mtu,
     });
     if let Some(xdp) = &uplink.xdp {
-        json["xdp"] = json!({"mode": xdp.mode, "passed_over": xdp.passed_over, "queues": xdp.queues, "tx": xdp.tx});
+        json["xdp"] = json!({
+            "mode": xdp.mode,
+            "passed_over": xdp.passed_over,
+            "queues": xdp.queues,
+            "tx": xdp.tx,
+            "tx_why": xdp.tx_why,
+        });
     }
     json
 }
@@ -96,6 +102,7 @@ fn status_text(status: &Status) -> String {
     ]);
     if let Some(xdp) = status.uplink.as_ref().and_then(|uplink| uplink.xdp.as_ref()) {
         lines.push(("uplink_mode", format!("{}, receive queues {}, sends through {}", xdp.mode, xdp.queues, xdp.tx)));
+        lines.push(("uplink_tx", xdp.tx_why.clone()));
         lines.extend(xdp.passed_over.iter().map(|why| ("passed_over", why.clone())));
     }
     lines.extend([

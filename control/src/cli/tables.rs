@@ -242,7 +242,8 @@ fn route_text(route: &Route) -> String {
     format!("{} via {}", route.prefix, route.via)
 }
 
-const VTEP_HEADER: [&str; 9] = ["NAME", "OWNER", "VNI", "REMOTE", "MAC", "PATH_MTU", "RX_FRAMES", "TX_FRAMES", "DROPS"];
+const VTEP_HEADER: [&str; 10] =
+    ["NAME", "OWNER", "VNI", "REMOTE", "MAC", "PATH_MTU", "RX_FRAMES", "TX_FRAMES", "DROPS", "SENT_BY"];
 
 fn vtep_row(vtep: &VtepReport) -> Vec<String> {
     let each = |text: fn(&EndpointReport) -> String| list(&vtep.endpoints.iter().map(text).collect::<Vec<_>>());
@@ -257,11 +258,24 @@ fn vtep_row(vtep: &VtepReport) -> Vec<String> {
         counters.rx_frames.to_string(),
         counters.tx_frames.to_string(),
         (counters.rx_drops + counters.tx_drops).to_string(),
+        each(sent_by),
     ]
 }
 
+fn sent_by(end: &EndpointReport) -> String {
+    if end.sent_by_why.is_empty() { end.sent_by.clone() } else { format!("{} ({})", end.sent_by, end.sent_by_why) }
+}
+
 fn vtep_json(vtep: &VtepReport) -> Value {
-    let end = |end: &EndpointReport| json!({"remote": end.remote.to_string(), "mac": end.mac.to_string(), "path_mtu": end.path_mtu});
+    let end = |end: &EndpointReport| {
+        json!({
+            "remote": end.remote.to_string(),
+            "mac": end.mac.to_string(),
+            "path_mtu": end.path_mtu,
+            "sent_by": end.sent_by,
+            "sent_by_why": end.sent_by_why,
+        })
+    };
     json!({
         "name": vtep.name,
         "owner": vtep.owner.name(),

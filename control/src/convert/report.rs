@@ -162,7 +162,7 @@ impl TryFrom<pb::GetRouteResponse> for RouteMatch {
 impl From<EndpointReport> for pb::EndpointRow {
     fn from(end: EndpointReport) -> Self {
         let endpoint = pb::Endpoint { remote: end.remote.to_string(), mac: end.mac.to_string() };
-        Self { endpoint: Some(endpoint), path_mtu: end.path_mtu }
+        Self { endpoint: Some(endpoint), path_mtu: end.path_mtu, sent_by: end.sent_by, sent_by_why: end.sent_by_why }
     }
 }
 
@@ -173,7 +173,8 @@ impl TryFrom<pb::EndpointRow> for EndpointReport {
         let end = needed("vtep", "endpoint", row.endpoint, VERSION_REMEDY)?;
         let object = &format!("vtep endpoint {}", end.remote);
         let remote = text(object, "remote", &end.remote)?;
-        Ok(Self { remote, mac: text(object, "mac", &end.mac)?, path_mtu: row.path_mtu })
+        let mac = text(object, "mac", &end.mac)?;
+        Ok(Self { remote, mac, path_mtu: row.path_mtu, sent_by: row.sent_by, sent_by_why: row.sent_by_why })
     }
 }
 

@@ -33,6 +33,8 @@ pub struct XdpReport {
     pub queues: u32,
     /// `udp` or `xdp`.
     pub tx: String,
+    /// Why it sends so.
+    pub tx_why: String,
 }
 
 /// One worker.
@@ -255,7 +257,7 @@ pub struct RouteMatch {
 }
 
 /// One endpoint of a remote VTEP, as it is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct EndpointReport {
     /// Underlay address.
     pub remote: IpAddr,
@@ -263,6 +265,10 @@ pub struct EndpointReport {
     pub mac: Mac,
     /// Largest outer packet in bytes known to reach it.
     pub path_mtu: u32,
+    /// `udp` or `xdp`: what tunnels to it are sent through.
+    pub sent_by: String,
+    /// The next hop of `xdp`, or why it is `udp` where `xdp` is asked for; else empty.
+    pub sent_by_why: String,
 }
 
 /// A remote VTEP, as it is.

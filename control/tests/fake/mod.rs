@@ -115,6 +115,7 @@ impl Fake {
                     passed_over: vec!["zerocopy: the driver does not support it".into()],
                     queues: 2,
                     tx: "udp".into(),
+                    tx_why: "copy mode, where UDP_SEGMENT is faster".into(),
                 }),
             }),
             tunnel_mtu: 1450,
@@ -267,6 +268,8 @@ impl Backend for Fake {
             remote: remote.parse().unwrap(),
             mac: mac("02:00:00:00:00:02"),
             path_mtu: 1500,
+            sent_by: if remote.contains(':') { "udp" } else { "xdp" }.into(),
+            sent_by_why: if remote.contains(':') { "no route leads there" } else { "via 172.31.0.2" }.into(),
         };
         Ok(vec![VtepReport {
             name: "node2".into(),

@@ -13,7 +13,7 @@ const IDLE_PODS_MAX: usize = 1_000;
 pub(crate) enum PeerError {
     #[error("{0:?} is no side: use cable, kernel-bridge, kernel-vxlan, ovs, tap-loop or podwire")]
     Unknown(String),
-    #[error("{peer} has no option {option:?}: podwire has poll, workers, uplink and idle_pods")]
+    #[error("{peer} has no option {option:?}: podwire has poll, workers, uplink, tx and idle_pods")]
     Option { peer: String, option: String },
     #[error("{option}={value} can not be: {want}")]
     Value { option: &'static str, value: String, want: &'static str },
@@ -28,13 +28,15 @@ pub(crate) struct PodwireOptions {
     pub(crate) workers: Option<usize>,
     /// podwired's `uplink.kind`.
     pub(crate) uplink: String,
+    /// podwired's `uplink.tx`, for `uplink=xdp`; its default when not given.
+    pub(crate) tx: Option<String>,
     /// Further pods on the (first) node that do nothing.
     pub(crate) idle_pods: usize,
 }
 
 impl Default for PodwireOptions {
     fn default() -> Self {
-        Self { poll: "adaptive".to_owned(), workers: None, uplink: "udp".to_owned(), idle_pods: 0 }
+        Self { poll: "adaptive".to_owned(), workers: None, uplink: "udp".to_owned(), tx: None, idle_pods: 0 }
     }
 }
 
@@ -113,6 +115,11 @@ impl FromStr for Peer {
             let (option, value) = word.split_once('=').ok_or_else(unknown)?;
             options.set(option, value).unwrap_or_else(|| Err(unknown()))?;
         }
+        if let PeerKind::Podwire(PodwireOptions { uplink, tx: Some(tx), .. }) = &kind
+            && uplink != "xdp"
+        {
+            return Err(PeerError::Value { option: "tx", value: tx.clone(), want: "it is for uplink=xdp only" });
+        }
         let text = words.fold(name.to_owned(), |text, word| text + " " + word);
         Ok(Self { text, kind })
     }
@@ -133,6 +140,7 @@ impl PodwireOptions {
             "poll" => word("poll", &["adaptive", "busy", "interrupt"], "use adaptive, busy or interrupt")
                 .map(|poll| self.poll = poll),
             "uplink" => word("uplink", &["udp", "xdp"], "use udp or xdp").map(|uplink| self.uplink = uplink),
+            "tx" => word("tx", &["auto", "udp", "xdp"], "use auto, udp or xdp").map(|tx| self.tx = Some(tx)),
             "workers" => number("workers", 64, "use 1 to 64").map(|workers| self.workers = Some(workers)),
             "idle_pods" => number("idle_pods", IDLE_PODS_MAX, "use 1 to 1000").map(|pods| self.idle_pods = pods),
             _ => return None,
@@ -151,6 +159,9 @@ mod tests {
         let options =
             PodwireOptions { poll: "busy".into(), workers: Some(2), idle_pods: 250, ..PodwireOptions::default() };
         assert_eq!(peer.kind(), &PeerKind::Podwire(options));
+        let both = "podwire uplink=xdp tx=xdp".parse::<Peer>().unwrap();
+        let sending = PodwireOptions { uplink: "xdp".into(), tx: Some("xdp".into()), ..PodwireOptions::default() };
+        assert_eq!(both.kind(), &PeerKind::Podwire(sending));
         assert_eq!("ovs".parse::<Peer>().unwrap().kind(), &PeerKind::Ovs);
     }
 
@@ -164,6 +175,8 @@ mod tests {
             ("podwire busy", "\"busy\""),
             ("podwire poll=lazy", "poll=lazy"),
             ("podwire workers=0", "workers=0"),
+            ("podwire uplink=xdp tx=both", "tx=both"),
+            ("podwire tx=xdp", "tx=xdp can not be: it is for uplink=xdp only"),
             ("podwire idle_pods=x", "idle_pods=x"),
         ] {
             let error = text.parse::<Peer>().unwrap_err().to_string();

@@ -178,7 +178,7 @@ fn port(pod: &Netns, address: Ipv4Addr) -> Result<Object> {
 }
 
 fn configuration(number: u8, options: &PodwireOptions, place: &Place<'_>, socket: &Path) -> String {
-    let PodwireOptions { poll, uplink, .. } = options;
+    let PodwireOptions { poll, uplink, tx, .. } = options;
     let cidr = pod_cidr(number);
     let mut text = format!(
         "[node]\nname = \"node{number}\"\npod_cidrs = [\"{cidr}\"]\ncluster_cidrs = [\"{cidr}\"]\n\
@@ -190,6 +190,9 @@ fn configuration(number: u8, options: &PodwireOptions, place: &Place<'_>, socket
     if place.uplink {
         let address = node_address(number);
         let _ = writeln!(text, "[uplink]\nkind = \"{uplink}\"\naddress = \"{address}\"\ndevice = \"uplink\"");
+        if let Some(tx) = tx {
+            let _ = writeln!(text, "tx = \"{tx}\"");
+        }
     }
     let state: PathBuf = place.at.join(format!("node{number}.state"));
     let (socket, state) = (socket.display(), state.display());

@@ -10,7 +10,7 @@ use clap::ValueEnum;
 use podwire_vswitch::sys::affinity;
 use podwire_vswitch::sys::bpf::{AttachMode, SteerSpec, Steering};
 use podwire_vswitch::sys::clock::{mono_now, unix_now};
-use podwire_vswitch::sys::xsk::{BindMode, XskSocket, XskSpec};
+use podwire_vswitch::sys::xsk::{BindMode, SlotPlan, XskSender, XskSocket, XskSpec};
 
 use super::frame::{FCS_BYTES, Stream};
 use crate::generate::{nanos, wait};
@@ -64,7 +64,7 @@ impl Sent {
 pub(super) struct Transmit {
     // Redirects nothing; drivers want a program before they send from our memory.
     _program: Option<Steering>,
-    pub(super) sockets: Vec<XskSocket>,
+    pub(super) sockets: Vec<XskSender>,
     pub(super) mode: BindMode,
     /// Why it is not zero-copy, when that was tried.
     pub(super) fallback: Option<String>,
@@ -84,25 +84,31 @@ impl Transmit {
     }
 
     fn copy(device: &str, queues: u32) -> Result<Self> {
-        let sockets = bind(device, queues, BindMode::Copy)?;
+        let sockets = senders(device, queues, BindMode::Copy)?;
         Ok(Self { _program: None, sockets, mode: BindMode::Copy, fallback: None })
     }
 
     fn zero_copy(device: &str, index: u32, queues: u32) -> Result<Self> {
         // First whether the driver can at all: a program on a NIC may reset it.
-        drop(bind(device, 1, BindMode::ZeroCopy)?);
+        drop(senders(device, 1, BindMode::ZeroCopy)?);
         let passes_all = SteerSpec { addresses: Vec::new(), port: 0, frame_bytes_max: 0, merged: false };
         let mut program = Steering::load(&passes_all)?;
         program.attach(device, index, AttachMode::Native)?;
         stop::sleep(RESET)?;
-        let sockets = bind(device, queues, BindMode::ZeroCopy)?;
+        let sockets = senders(device, queues, BindMode::ZeroCopy)?;
         Ok(Self { _program: Some(program), sockets, mode: BindMode::ZeroCopy, fallback: None })
     }
 }
 
+/// A sender on each of the first `queues` queues.
+fn senders(device: &str, queues: u32, mode: BindMode) -> Result<Vec<XskSender>> {
+    Ok(bind(device, queues, mode)?.into_iter().map(|socket| socket.sender).collect())
+}
+
 /// A socket on each of the first `queues` queues.
 pub(super) fn bind(device: &str, queues: u32, mode: BindMode) -> Result<Vec<XskSocket>> {
-    let open = |queue| Ok(XskSocket::open(&XskSpec { device: device.to_owned(), queue, mode })?);
+    let open =
+        |queue| Ok(XskSocket::open(&XskSpec { device: device.to_owned(), queue, mode, slots: SlotPlan::UPLINK })?);
     (0..queues).map(open).collect()
 }
 
@@ -110,7 +116,7 @@ pub(super) fn bind(device: &str, queues: u32, mode: BindMode) -> Result<Vec<XskS
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small positive numbers")]
 #[allow(clippy::cast_precision_loss, reason = "counts of frames")]
 pub(super) fn send(
-    socket: &mut XskSocket,
+    socket: &mut XskSender,
     stream: &mut Stream,
     rate: Option<f64>,
     time: Duration,
@@ -150,7 +156,7 @@ pub(super) fn send(
 }
 
 /// Queues frames as long as there are slots.
-fn queue(socket: &mut XskSocket, stream: &mut Stream, count: usize, sent: &mut Sent) {
+fn queue(socket: &mut XskSender, stream: &mut Stream, count: usize, sent: &mut Sent) {
     let unix_ns = nanos(unix_now());
     for _ in 0..count {
         let Some(mut slot) = socket.take() else { return };

@@ -10,7 +10,7 @@ use podwire_control::model::Mac;
 use podwire_vswitch::sys::clock::unix_ms;
 use podwire_vswitch::sys::netlink::Netlink;
 use podwire_vswitch::sys::netns::{NetnsHandle, in_netns};
-use podwire_vswitch::sys::xsk::{SLOT_DATA_BYTES, rx_queues};
+use podwire_vswitch::sys::xsk::{self, SLOT_DATA_BYTES};
 
 use super::Options;
 use super::frame::{Addresses, FCS_BYTES, Stream};
@@ -63,7 +63,7 @@ impl Session {
             ensure!(options.size.fits(most), "--size has to be from 64 to {most} on {device}, or imix");
             let queues = u32::from(options.queues);
             transmit = Some(enter(tx_netns, || {
-                let there = rx_queues(device)?;
+                let there = xsk::queues(device)?.send;
                 ensure!(queues <= there, "{device} has {there} queues, not {queues}: `ethtool -L` may give it more");
                 Transmit::open(device, nic.index, queues, options.mode)
             })?);

@@ -14,7 +14,7 @@ use podwire_vswitch::sys::affinity;
 use podwire_vswitch::sys::bpf::{AttachMode, QUEUES_MAX, Take};
 use podwire_vswitch::sys::clock::{mono_now, unix_now};
 use podwire_vswitch::sys::packet::{PacketBuffers, PacketSocket, PacketSpec};
-use podwire_vswitch::sys::xsk::{BindMode, XskSocket, XskSpec, XskWatch, rx_queues};
+use podwire_vswitch::sys::xsk::{BindMode, XskReceiver, XskWatch, queues};
 
 use super::frame::{MAGIC, Mark};
 use super::generator::{RESET, bind};
@@ -60,7 +60,7 @@ pub(super) struct Sink {
 #[derive(Debug)]
 pub(super) enum Lane {
     Packet(PacketSocket),
-    Xdp(Vec<XskSocket>),
+    Xdp(Vec<XskReceiver>),
 }
 
 /// Where frames come in.
@@ -115,26 +115,26 @@ impl Sink {
 
     fn xdp_in(inlet: Inlet<'_>, attach: AttachMode, mode: BindMode) -> Result<Self> {
         let Inlet { device, index, threads, dst_port } = inlet;
-        let queues = rx_queues(device)?;
+        let queues = queues(device)?.receive;
         ensure!(
             queues <= QUEUES_MAX,
             "{device} has {queues} queues, more than {QUEUES_MAX}: `ethtool -L` takes some away"
         );
         if mode == BindMode::ZeroCopy {
             // First whether the driver can at all: a program on a NIC may reset it.
-            drop(XskSocket::open(&XskSpec { device: device.to_owned(), queue: 0, mode })?);
+            drop(bind(device, 1, mode)?);
         }
         let mut program = Take::attach(device, index, attach, dst_port, MAGIC)?;
         if mode == BindMode::ZeroCopy {
             stop::sleep(RESET)?;
         }
-        let sockets = bind(device, queues, mode)?;
+        let sockets: Vec<XskReceiver> = bind(device, queues, mode)?.into_iter().map(|socket| socket.receiver).collect();
         for socket in &sockets {
             program.set_socket(socket.queue(), socket.fd())?;
         }
-        let watches = sockets.iter().map(XskSocket::watch).collect::<Result<_, _>>()?;
+        let watches = sockets.iter().map(XskReceiver::watch).collect::<Result<_, _>>()?;
         let threads = usize::from(threads).min(sockets.len());
-        let mut lanes: Vec<Vec<XskSocket>> = (0..threads).map(|_| Vec::new()).collect();
+        let mut lanes: Vec<Vec<XskReceiver>> = (0..threads).map(|_| Vec::new()).collect();
         for (at, socket) in sockets.into_iter().enumerate() {
             lanes[at % threads].push(socket);
         }
@@ -240,7 +240,7 @@ fn count_packet(
 }
 
 fn count_xdp(
-    sockets: &mut [XskSocket],
+    sockets: &mut [XskReceiver],
     tally: &mut Tally,
     end: &mut End<'_>,
     see: impl Fn(&mut Tally, &[u8], usize, u64),
@@ -265,7 +265,7 @@ fn count_xdp(
 }
 
 /// Takes what one queue has, up to a burst; whether there was any.
-fn drain(socket: &mut XskSocket, see: &mut impl FnMut(&[u8], usize, u64)) -> bool {
+fn drain(socket: &mut XskReceiver, see: &mut impl FnMut(&[u8], usize, u64)) -> bool {
     // The clock is read behind the count, so that no frame seems to come before it was sent.
     let waiting = socket.census().rx.min(BURST);
     let unix_ns = if waiting > 0 { nanos(unix_now()) } else { 0 };

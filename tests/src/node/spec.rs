@@ -7,13 +7,15 @@ use ipnet::IpNet;
 
 use crate::plan::{self, NodePlan};
 
-/// How a node's tunnels are received.
+/// How a node's tunnels are received, and sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum UplinkKind {
     /// Kernel UDP sockets.
     Udp,
     /// AF_XDP on the underlay interface, in this mode.
     Xdp(&'static str),
+    /// The same, and sent through AF_XDP too.
+    XdpBoth(&'static str),
 }
 
 /// What goes into a node's `podwired.toml`.
@@ -92,10 +94,8 @@ impl NodeSpec {
         let uplink = match (self.underlay.is_empty(), self.uplink) {
             (true, _) => String::new(),
             (false, UplinkKind::Udp) => format!("[uplink]\nkind = \"udp\"\naddress = {addresses}\n"),
-            (false, UplinkKind::Xdp(mode)) => format!(
-                "[uplink]\nkind = \"xdp\"\ndevice = \"{}\"\nmode = \"{mode}\"\naddress = {addresses}\n",
-                plan::UNDERLAY
-            ),
+            (false, UplinkKind::Xdp(mode)) => xdp(mode, "auto", &addresses),
+            (false, UplinkKind::XdpBoth(mode)) => xdp(mode, "xdp", &addresses),
         };
         let mut text = format!(
             "[node]\nname = \"{}\"\npod_cidrs = {}\ncluster_cidrs = {}\n\
@@ -114,10 +114,20 @@ impl NodeSpec {
         let (socket, state_dir) = (socket.display(), state_dir.display());
         let _ = writeln!(text, "[control]\nsocket = \"{socket}\"\nstate_dir = \"{state_dir}\"");
         for (section, line) in &self.lines {
+            if !text.contains(&format!("[{section}]\n")) {
+                let _ = writeln!(text, "[{section}]");
+            }
             text = text.replacen(&format!("[{section}]\n"), &format!("[{section}]\n{line}\n"), 1);
         }
         text
     }
+}
+
+fn xdp(mode: &str, tx: &str, addresses: &str) -> String {
+    format!(
+        "[uplink]\nkind = \"xdp\"\ndevice = \"{}\"\nmode = \"{mode}\"\ntx = \"{tx}\"\naddress = {addresses}\n",
+        plan::UNDERLAY
+    )
 }
 
 /// Nodes of one machine take turns at its cores: by default all would pin their worker to the first.

@@ -223,12 +223,14 @@ fn check(mtu: u16, underlay: Underlay, uplink: UplinkKind) {
     for node in [&fixture.here, &fixture.there] {
         assert_eq!(node.total("drop:tx_refused") + node.total("drop:uncuttable"), 0, "{}", node.spec.name);
         node.assert_every_frame_is_counted();
-        if let UplinkKind::Xdp(mode) = uplink {
+        if let UplinkKind::Xdp(mode) | UplinkKind::XdpBoth(mode) = uplink {
             assert_eq!(node.podwire_json(&["status"])["uplink"]["xdp"]["mode"], mode);
             assert!(node.total("xdp_rx_frames") > 0, "nothing came through AF_XDP");
-            for lost in ["xdp_malformed", "xdp_checksum_errors", "xsk_rx_dropped", "xsk_rx_invalid"] {
+            for lost in ["xdp_malformed", "xdp_checksum_errors", "xsk_rx_dropped", "xsk_rx_invalid", "xsk_tx_invalid"] {
                 assert_eq!(node.total(lost), 0, "{lost} of {}", node.spec.name);
             }
+            let sent = node.total("xdp_tx_packets") > 0;
+            assert_eq!(sent, matches!(uplink, UplinkKind::XdpBoth(_)), "sent through AF_XDP");
         }
     }
 }
@@ -268,6 +270,16 @@ fn the_xdp_uplink_in_native_mode_with_an_mtu_of_1450() {
 #[test]
 fn the_xdp_uplink_in_native_mode_with_frames_of_several_slots() {
     check(9000, Underlay::Dual, UplinkKind::Xdp("native"));
+}
+
+#[test]
+fn the_xdp_uplink_that_sends_too_in_native_mode() {
+    check(1450, Underlay::V4, UplinkKind::XdpBoth("native"));
+}
+
+#[test]
+fn the_xdp_uplink_that_sends_too_in_generic_mode_over_an_ipv6_underlay() {
+    check(1280, Underlay::V6, UplinkKind::XdpBoth("generic"));
 }
 
 #[test]

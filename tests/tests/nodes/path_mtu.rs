@@ -1,7 +1,7 @@
 //! The underlay is narrower than the nodes think, and path MTU discovery must save what runs over it.
 
 use podwire_tests::netns::{Netns, Wire};
-use podwire_tests::node::{Node, NodeSpec};
+use podwire_tests::node::{Node, NodeSpec, UplinkKind};
 use podwire_tests::plan::{NodePlan, UNDERLAY};
 use podwire_tests::pod::Pod;
 use podwire_tests::probe::Path;
@@ -37,10 +37,13 @@ impl Fixture {
 }
 
 /// Two nodes with links of 1500 bytes, and routers between them whose common link carries less.
-fn routed(narrow: u16) -> (Fixture, [Netns; 2]) {
+fn routed(narrow: u16, uplink: UplinkKind) -> (Fixture, [Netns; 2]) {
     let node = |number| {
         let plan = NodePlan(number);
-        Node::new(NodeSpec { underlay: plan.routed_underlay().to_vec(), ..NodeSpec::planned(plan) })
+        Node::new(NodeSpec {
+            underlay: plan.routed_underlay().to_vec(),
+            ..NodeSpec::planned(plan).receiving_by(uplink)
+        })
     };
     let (mut here, mut there) = (node(1), node(2));
     let nodes = [(&here.netns, NodePlan(1)), (&there.netns, NodePlan(2))];
@@ -64,9 +67,22 @@ fn check_rescue(fixture: &Fixture, path: Path<'_>) {
     assert!(fixture.here.total("path_mtu_lowered") > 0);
 }
 
+/// What the router answers to packets from AF_XDP reaches the kernel's sockets, and the kernel's routes tell the switch.
+#[test]
+fn a_router_with_a_narrow_link_is_discovered_when_af_xdp_sends() {
+    let (fixture, _routers) = routed(1380, UplinkKind::XdpBoth("native"));
+    for node in [&fixture.here, &fixture.there] {
+        node.wait_for_xdp();
+    }
+    for path in fixture.paths() {
+        check_rescue(&fixture, path);
+    }
+    assert!(fixture.here.total("xdp_tx_packets") > 0);
+}
+
 #[test]
 fn a_router_with_a_narrow_link_is_discovered_over_ipv4_and_ipv6() {
-    let (fixture, _routers) = routed(1380);
+    let (fixture, _routers) = routed(1380, UplinkKind::Udp);
     for path in fixture.paths() {
         check_rescue(&fixture, path);
     }

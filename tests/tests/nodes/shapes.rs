@@ -1,5 +1,6 @@
 //! Nodes of other shapes than the plan's: underlays of one family, a stretched bridge, several workers.
 
+use std::path::Path as FsPath;
 use std::thread;
 
 use ipnet::IpNet;
@@ -10,11 +11,12 @@ use podwire_tests::pod::Pod;
 use podwire_tests::probe::Path;
 use podwire_tests::probe::tcp::transfer;
 use podwire_tests::probe::udp::exchange;
+use serde_json::Value;
 
 use super::{OTHER_POD, POD, assert_ping};
 
 const TRANSFER_BYTES: u64 = 4_000_000;
-const BULK_BYTES: u64 = 100_000_000;
+const BULK_BYTES: u64 = 1_000_000_000;
 const BRIDGE_VNI: &str = "77";
 
 fn both_families<'a>(from: &'a Pod, to: &'a Pod) -> [Path<'a>; 2] {
@@ -77,6 +79,38 @@ fn both_families_cross_a_wire_without_offloads() {
     let remote = there.pod("remote", &NodePlan(2).pod(POD));
     for path in both_families(&pod, &remote).into_iter().flat_map(|path| [path, path.reversed()]) {
         assert_transfer(path, TRANSFER_BYTES);
+    }
+}
+
+/// Whatever is switched off by hand, traffic goes on, and status and the pod's interface say so.
+#[test]
+fn each_offload_can_be_switched_off_by_hand() {
+    for (off, told, ethtool) in [
+        ("checksum = false", &["tap_checksum", "tap_tso", "tap_uso"][..], "tx-checksumming"),
+        ("tso = false", &["tap_tso", "tap_uso"], "tcp-segmentation-offload"),
+        ("uso = false", &["tap_uso"], "tx-udp-segmentation"),
+        ("udp_segment = false", &["udp_segment"], ""),
+        ("udp_gro = false", &["udp_gro"], ""),
+    ] {
+        let spec = |number| NodeSpec::planned(NodePlan(number)).line("offloads", off);
+        let (here, there) = Node::pair_of([spec(1), spec(2)], Wire::default());
+        let (a, b) = (here.pod("a", &NodePlan(1).pod(POD)), here.pod("b", &NodePlan(1).pod(OTHER_POD)));
+        let remote = there.pod("remote", &NodePlan(2).pod(POD));
+        for path in both_families(&a, &b).into_iter().chain(both_families(&a, &remote)) {
+            assert_transfer(path, TRANSFER_BYTES);
+        }
+        let status = here.podwire_json(&["status"]);
+        let offloads = status["offloads"].as_array().unwrap();
+        let is_off = |offload: &&Value| offload["on"] == false;
+        let names: Vec<_> = offloads.iter().filter(is_off).map(|offload| offload["name"].as_str().unwrap()).collect();
+        assert_eq!(names, told, "{off}: {status}");
+        assert!(offloads.iter().filter(is_off).all(|offload| offload["why"].as_str().unwrap().contains("offloads.")));
+        let shown = a.netns.command(FsPath::new("ethtool")).args(["-k", "eth0"]).output().unwrap();
+        let features = String::from_utf8(shown.stdout).unwrap();
+        let feature = features.lines().find(|line| !ethtool.is_empty() && line.trim().starts_with(ethtool));
+        assert!(feature.is_none_or(|line| line.contains(": off")), "{off}: {features}");
+        assert_eq!(feature.is_some(), !ethtool.is_empty(), "{features}");
+        here.assert_every_frame_is_counted();
     }
 }
 

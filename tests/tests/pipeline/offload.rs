@@ -4,10 +4,11 @@ use podwire_tests::NodePlan;
 use podwire_tests::packet::{Packet, Sum, flag};
 use podwire_tests::sim::{HOST, SimPort, SimSwitch, UPLINK};
 use podwire_vswitch::frame::Checksum;
-use podwire_vswitch::port::PortCaps;
 use podwire_vswitch::port::memory::MemoryFrame;
+use podwire_vswitch::port::{PortCaps, TxError};
+use podwire_vswitch::stats::Event;
 
-use super::{FAMILIES, a, address, b, check, gateway, node, outside, tunnelled, vtep};
+use super::{FAMILIES, a, address, b, check, check_events, gateway, node, outside, tunnelled, vtep};
 
 /// TCP with every flag that belongs to one segment only.
 fn tcp(v6: bool, dst: std::net::IpAddr, len: usize) -> Packet {
@@ -44,6 +45,25 @@ fn a_super_frame_between_two_taps_is_not_touched() {
             check(&mut node(), ("a", packet.super_frame(1_370)), "forward", &[("b", routed)]);
             let outside = make(v6, outside(v6), 60_000).super_frame(1_370);
             check(&mut node(), ("a", outside.clone()), "punt:outside", &[(HOST, outside)]);
+        }
+    }
+}
+
+#[test]
+fn a_super_frame_that_a_device_refuses_after_all_is_sent_in_pieces() {
+    for v6 in FAMILIES {
+        for make in [tcp, udp] {
+            let mut switch = node();
+            switch.peer("b").refuse_super_frames();
+            let packet = make(v6, address(1, 11, v6), 10_000).macs(b(), a());
+            let out: Vec<_> = packet.segments(1_370).iter().map(|piece| ("b", piece.frame())).collect();
+            assert_eq!(out.len(), 8);
+            let events = [(Event::SuperFramesRefused, 1)];
+            check_events(&mut switch, ("a", packet.super_frame(1_370)), "forward", &out, &events);
+            // What is no super-frame and refused is dropped, as ever.
+            let small = make(v6, address(1, 11, v6), 100).macs(b(), a()).frame();
+            switch.peer("b").answer_with(Some(TxError::Refused));
+            check(&mut switch, ("a", small), "drop:tx_refused", &[]);
         }
     }
 }

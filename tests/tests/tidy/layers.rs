@@ -20,7 +20,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("compile", &["id", "limits", "outcome", "wire", "frame", "stats", "table", "port", "snapshot"]),
     ("pipeline", &["id", "limits", "outcome", "wire", "frame", "stats", "table", "port", "segment", "snapshot"]),
     ("sys", &["id", "limits", "outcome", "wire", "frame"]),
-    ("port", &["id", "limits", "outcome", "wire", "frame", "stats", "segment", "sys"]),
+    ("port", &["id", "limits", "outcome", "wire", "frame", "stats", "table", "segment", "sys"]),
     (
         "worker",
         &[

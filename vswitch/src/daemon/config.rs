@@ -16,7 +16,7 @@ use podwire_control::model::{Vni, VtepName};
 
 pub use keys::{KEYS, KeySpec};
 
-use crate::port::xdp::XdpMode;
+use crate::port::xdp::{UplinkTx, XdpMode};
 
 /// Where the file is looked for when none is named.
 pub const DEFAULT_PATH: &str = "/etc/podwire/podwired.toml";
@@ -32,6 +32,8 @@ pub struct Config {
     pub uplink: Option<Uplink>,
     /// The tunnel's numbers.
     pub vxlan: Vxlan,
+    /// What kernel and switch leave to each other.
+    pub offloads: Offloads,
     /// The forwarding threads.
     pub workers: Workers,
     /// The control service.
@@ -91,15 +93,6 @@ pub struct XdpUplink {
     pub tx: UplinkTx,
 }
 
-/// How an `xdp` uplink sends.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum UplinkTx {
-    /// The faster way for the mode, which is `Udp` in all of them for now.
-    Auto,
-    /// Through the UDP sockets.
-    Udp,
-}
-
 /// MTU of the network between the nodes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum UplinkMtu {
@@ -135,6 +128,22 @@ pub struct Vxlan {
     pub dscp_copy: bool,
     /// Whether outer UDP datagrams bear a checksum.
     pub outer_checksum: bool,
+}
+
+/// `[offloads]`: what kernel and switch may leave to each other. What the kernel does not have is off in any case.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a key of its own in the file")]
+pub struct Offloads {
+    /// Checksums that are left open on pods' and host interfaces; `tso` rests on it.
+    pub checksum: bool,
+    /// TCP super-frames on those; `uso` rests on it.
+    pub tso: bool,
+    /// UDP super-frames on those.
+    pub uso: bool,
+    /// Many datagrams in one send on the uplink (`UDP_SEGMENT`).
+    pub udp_segment: bool,
+    /// Datagrams merged by the kernel on the uplink (`UDP_GRO`).
+    pub udp_gro: bool,
 }
 
 /// How a worker waits for frames.

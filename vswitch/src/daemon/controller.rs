@@ -1,16 +1,17 @@
 //! The daemon's one state machine: the ledger of what is wanted, the devices that are open, and the switch that runs.
 //!
 //! How a request is carried out is in `change`, what happens by itself in `watch`, SIGHUP in `reload`, what is told in
-//! `reading`. Every method runs on the control side, under one lock (see `backend`).
+//! `reading` and `uplink`. Every method runs on the control side, under one lock (see `backend`).
 
 mod change;
 mod path_mtu;
 mod reading;
 mod reload;
+mod uplink;
 mod watch;
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use podwire_control::model::{Applied, Key, Object, Owner, Port, Refusal};
@@ -82,7 +83,7 @@ impl Controller {
         let switch = Switch::start(&workers, empty(&node))?;
         let (store, remembered, warnings) = open_store(&config);
         let mut controller = Self {
-            devices: Devices::new(switch.worker_count(), config.uplink.is_some()),
+            devices: Devices::new(switch.worker_count(), config.uplink.is_some(), config.offloads),
             ledger: Ledger::restore(remembered),
             config,
             node,
@@ -177,13 +178,16 @@ impl Controller {
         // A worker that takes no command is stuck, and published to all the same: the others forward.
         let attached = opened.try_for_each(|(id, halves)| self.switch.attach(id, halves));
         // Before a frame can be counted in a slot that is new or has another port now.
-        let stats: Vec<_> = self.switch.workers().map(|(stats, _)| std::sync::Arc::clone(stats)).collect();
+        let stats: Vec<_> = self.switch.workers().map(|(stats, _)| Arc::clone(stats)).collect();
         for (id, name) in named_ports(&compiled.snapshot) {
             if old.port(id).is_none_or(|before| before.name != name) {
                 self.baselines.insert(id, PortBaseline::capture(&stats, id));
             }
         }
         let published = self.switch.publish(compiled, mono_now());
+        if !Arc::ptr_eq(&old.vteps, &self.switch.snapshot().vteps) {
+            self.watch_underlay();
+        }
         attached.and(published)
     }
 

@@ -10,12 +10,13 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use podwire_control::model::{self, Mac};
 
-use super::config::{Config, Uplink, UplinkMtu, Vxlan, XdpUplink as XdpConfig};
+use super::config::{Config, Offloads, Uplink, UplinkMtu, Vxlan, XdpUplink as XdpConfig};
 use super::netns_dirs::OutsideNetnsDirs;
+use super::underlay::Underlay;
 use crate::compile::{Device, HOST_PORT, NodeSpec, UPLINK_PORT};
 use crate::port::tap::{GSO_BYTES_MAX, TUNNEL_GSO_BYTES_MAX, TapPort, TapPortError, TapRoute, TapSpec};
 use crate::port::udp::{UdpSpec, UdpStatus, UdpUplink};
-use crate::port::xdp::{XdpAttachment, XdpError, XdpSpec, XdpStatus, XdpUplink};
+use crate::port::xdp::{Ways, XdpAttachment, XdpError, XdpSpec, XdpStatus, XdpTxSpec, XdpUplink};
 use crate::port::{PortCaps, PortRx, PortTx};
 use crate::switch::{PortHalves, RxHalves};
 use crate::sys::netlink::{Netlink, NetlinkError};
@@ -66,21 +67,25 @@ pub struct Devices {
     workers: usize,
     /// Largest super-frame a TAP's stack may build, in bytes.
     gso_bytes_max: u32,
+    allowed: Offloads,
     taps: HashMap<String, OpenTap>,
     uplink: Option<Arc<UdpStatus>>,
     /// Of an `xdp` uplink; or why there is none though one was asked for.
     xdp: Option<Result<XdpAttachment, String>>,
+    /// Of an uplink that sends through AF_XDP.
+    underlay: Option<Underlay>,
     /// What the compiler is told: name to MAC, MTU and caps.
     table: HashMap<String, Device>,
 }
 
 impl Devices {
-    /// None open yet; each will have halves for this many workers. Where there is an uplink, super-frames are kept short
-    /// enough for a tunnel.
+    /// None open yet; each will have halves for this many workers, and use the offloads that are allowed. Where there is
+    /// an uplink, super-frames are kept short enough for a tunnel.
     #[must_use]
-    pub fn new(workers: usize, has_uplink: bool) -> Self {
+    pub fn new(workers: usize, has_uplink: bool, allowed: Offloads) -> Self {
         let gso_bytes_max = if has_uplink { TUNNEL_GSO_BYTES_MAX } else { GSO_BYTES_MAX };
-        Self { workers, gso_bytes_max, taps: HashMap::new(), uplink: None, xdp: None, table: HashMap::new() }
+        let (taps, table) = (HashMap::new(), HashMap::new());
+        Self { workers, gso_bytes_max, allowed, taps, uplink: None, xdp: None, underlay: None, table }
     }
 
     /// What the compiler is told.
@@ -111,6 +116,19 @@ impl Devices {
     #[must_use]
     pub fn xdp(&self) -> Option<Result<&XdpStatus, &str>> {
         self.xdp.as_ref().map(|xdp| xdp.as_ref().map(XdpAttachment::status).map_err(String::as_str))
+    }
+
+    /// The underlay, where the uplink sends through AF_XDP.
+    #[must_use]
+    pub fn underlay(&self) -> Option<&Underlay> {
+        self.underlay.as_ref()
+    }
+
+    /// Looks at the underlay for these remote VTEPs, where the uplink sends through AF_XDP.
+    pub fn look_at_underlay(&mut self, remotes: impl IntoIterator<Item = IpAddr>) {
+        if let Some(underlay) = &mut self.underlay {
+            underlay.look(remotes);
+        }
     }
 
     /// Opens a pod's TAP, or attaches to the one that is left from before.
@@ -201,7 +219,9 @@ impl Devices {
     }
 
     fn open_tap(&mut self, name: &str, spec: &TapSpec) -> Result<PortHalves, DeviceError> {
-        let tap = TapPort::open(spec, 1)?;
+        let Offloads { checksum, tso, uso, .. } = self.allowed;
+        let offloads = TapOffloads { checksum, tso, tso_ecn: tso, uso };
+        let tap = TapPort::open(&TapSpec { offloads, ..spec.clone() }, 1)?;
         let device = Device { mac: spec.mac, mtu: spec.mtu, caps: tap.caps() };
         let netns = spec.netns.clone().zip(tap.netns_id());
         let tx = (0..self.workers).map(|worker| -> Box<dyn PortTx> { Box::new(tap.tx(worker)) }).collect();
@@ -219,45 +239,56 @@ impl Devices {
     /// that can do none of them, the UDP sockets serve alone.
     pub fn open_uplink(&mut self, uplink: &Uplink, vxlan: Vxlan, mtu: u16) -> Result<PortHalves, DeviceError> {
         let (addresses, checksum) = (uplink.addresses().collect(), vxlan.outer_checksum);
-        let spec = UdpSpec { addresses, port: vxlan.port, workers: self.workers, segmentation: true, checksum };
+        let Offloads { udp_segment: segmentation, udp_gro: merging, .. } = self.allowed;
+        let spec = UdpSpec { addresses, port: vxlan.port, workers: self.workers, segmentation, merging, checksum };
         let open = UdpUplink::open(&spec)?;
         self.uplink = Some(open.status);
         self.table.insert(UPLINK_PORT.to_owned(), Device { mac: Mac::ZERO, mtu, caps: PortCaps::NONE });
+        let mut xdp = match uplink.xdp() {
+            Some(xdp) => self.open_xdp(uplink, xdp, vxlan.port)?,
+            None => None,
+        };
+        let ways = Arc::new(Ways::default());
+        let sending = XdpTxSpec { ways: Arc::clone(&ways), port: vxlan.port, checksum };
         let mut rx: Vec<Vec<Box<dyn PortRx>>> = Vec::new();
         let mut tx: Vec<Box<dyn PortTx>> = Vec::new();
-        for halves in open.workers {
+        for (worker, halves) in open.workers.into_iter().enumerate() {
             rx.push(halves.rx.into_iter().map(|half| -> Box<dyn PortRx> { Box::new(half) }).collect());
-            tx.push(Box::new(halves.tx));
+            tx.push(match &mut xdp {
+                Some(xdp) => xdp.sending_half(worker, halves.tx, &sending),
+                None => Box::new(halves.tx),
+            });
         }
-        if let Some(xdp) = uplink.xdp() {
-            for (own, halves) in rx.iter_mut().zip(self.open_xdp(uplink, xdp, vxlan.port)?) {
-                own.extend(halves);
+        if let Some(xdp) = xdp {
+            for (own, halves) in rx.iter_mut().zip(xdp.workers) {
+                own.extend(halves.into_iter().map(|half| -> Box<dyn PortRx> { Box::new(half) }));
             }
+            let (status, device) = (xdp.attachment.status(), uplink.device.as_deref().unwrap_or_default());
+            tracing::info!(
+                device,
+                mode = %status.mode(),
+                queues = status.queues(),
+                senders = status.senders(),
+                "the uplink receives through AF_XDP"
+            );
+            if status.senders() > 0 {
+                self.underlay = Some(Underlay::open(device, uplink.addresses().collect(), ways)?);
+            }
+            self.xdp = Some(Ok(xdp.attachment));
         }
         Ok(PortHalves { rx: RxHalves::PerWorker(rx), tx })
     }
 
-    /// Opens the sockets on the NIC; none for any worker when the NIC can not do it and need not.
-    fn open_xdp(
-        &mut self,
-        uplink: &Uplink,
-        xdp: &XdpConfig,
-        port: u16,
-    ) -> Result<Vec<Vec<Box<dyn PortRx>>>, DeviceError> {
-        let addresses = uplink.addresses().collect();
-        let spec = XdpSpec { device: xdp.device.clone(), addresses, port, mode: xdp.mode, workers: self.workers };
+    /// Opens the sockets on the NIC; none when the NIC can not do it and need not.
+    fn open_xdp(&mut self, uplink: &Uplink, xdp: &XdpConfig, port: u16) -> Result<Option<XdpUplink>, DeviceError> {
+        let (device, addresses) = (xdp.device.clone(), uplink.addresses().collect());
+        let spec = XdpSpec { device, addresses, port, mode: xdp.mode, tx: xdp.tx, workers: self.workers };
         match XdpUplink::open(&spec) {
-            Ok(open) => {
-                let status = open.attachment.status();
-                tracing::info!(device = xdp.device, mode = %status.mode(), queues = status.queues(), "the uplink receives through AF_XDP");
-                self.xdp = Some(Ok(open.attachment));
-                let boxed = |half| -> Box<dyn PortRx> { Box::new(half) };
-                Ok(open.workers.into_iter().map(|halves| halves.into_iter().map(boxed).collect()).collect())
-            }
+            Ok(open) => Ok(Some(open)),
             Err(error) if xdp.mode.is_none() && error.is_inability() => {
-                tracing::warn!(device = xdp.device, %error, "the uplink receives through UDP sockets only");
+                tracing::warn!(device = xdp.device, %error, "the uplink uses UDP sockets only");
                 self.xdp = Some(Err(error.to_string()));
-                Ok(Vec::new())
+                Ok(None)
             }
             Err(error) => Err(error.into()),
         }

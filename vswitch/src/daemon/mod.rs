@@ -13,5 +13,6 @@ pub mod ledger;
 pub mod netns_dirs;
 mod run;
 pub mod store;
+pub mod underlay;
 
 pub use run::main;

@@ -245,6 +245,10 @@ impl<P: PortTx> PortTx for FaultTx<P> {
         }
         self.port.flush();
     }
+
+    fn has_unsent(&mut self) -> bool {
+        self.port.has_unsent()
+    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, bounded};
 
@@ -89,7 +89,10 @@ impl MemoryPort {
 /// What the device answers to every send, packed into a word so that sending takes no lock: 0 is none, else the low
 /// byte says which and the rest is a path MTU.
 #[derive(Debug, Default)]
-struct Answer(AtomicU64);
+struct Answer {
+    word: AtomicU64,
+    refuses_super_frames: AtomicBool,
+}
 
 impl Answer {
     fn set(&self, error: Option<TxError>) {
@@ -101,11 +104,11 @@ impl Answer {
             Some(TxError::TooBig { path_mtu: None }) => 4,
             Some(TxError::TooBig { path_mtu: Some(mtu) }) => 5 | u64::from(mtu) << 8,
         };
-        self.0.store(word, Ordering::Release);
+        self.word.store(word, Ordering::Release);
     }
 
     fn get(&self) -> Result<(), TxError> {
-        let word = self.0.load(Ordering::Acquire);
+        let word = self.word.load(Ordering::Acquire);
         Err(match word & 0xff {
             0 => return Ok(()),
             1 => TxError::Full,
@@ -146,6 +149,11 @@ impl MemoryPeer {
     /// What every send ends in from now on; none for what the queue says.
     pub fn answer_with(&self, error: Option<TxError>) {
         self.answer.set(error);
+    }
+
+    /// From now on sends of uncut super-frames end in [`TxError::Refused`], whatever the port was said to take.
+    pub fn refuse_super_frames(&self) {
+        self.answer.refuses_super_frames.store(true, Ordering::Release);
     }
 }
 
@@ -191,6 +199,10 @@ pub struct MemoryTx {
 impl PortTx for MemoryTx {
     fn tx(&mut self, out: &Outgoing<'_>) -> Result<(), TxError> {
         self.answer.get()?;
+        let uncut = out.pieces.is_none() && out.frame.offload.gso.is_some();
+        if uncut && self.answer.refuses_super_frames.load(Ordering::Acquire) {
+            return Err(TxError::Refused);
+        }
         let offload = if out.pieces.is_some() { Offload::default() } else { out.frame.offload };
         for (header, payload) in out.packets() {
             let frame =

@@ -138,6 +138,11 @@ pub trait PortTx: Send + std::fmt::Debug {
     /// Sends what [`PortTx::tx`] may have gathered; called once at the end of a pass.
     fn flush(&mut self) {}
 
+    /// Whether the device had no room for all of it, so that it wants [`PortTx::flush`] again soon; asked after each.
+    fn has_unsent(&mut self) -> bool {
+        false
+    }
+
     /// Offloads of the device that switched themselves off since somebody last asked; asked after each flush.
     fn offloads_disabled(&mut self) -> u64 {
         0

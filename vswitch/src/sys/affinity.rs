@@ -150,6 +150,17 @@ pub fn is_pinned_to(cpu: usize) -> bool {
     (0..CpuSet::count()).all(|at| set.is_set(at).unwrap_or(false) == (at == cpu))
 }
 
+/// Times the calling thread's core went to another thread though it had not asked to wait (`ru_nivcsw`, getrusage(2)):
+/// taken by the scheduler, or offered by `sched_yield` and accepted. 0 where the kernel does not say.
+#[must_use]
+pub fn cores_given_away() -> u64 {
+    // SAFETY: all-zero is a valid rusage.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: the structure outlives the call, which writes no more than that. A failure leaves it zero.
+    unsafe { libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage) };
+    u64::try_from(usage.ru_nivcsw).unwrap_or(0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

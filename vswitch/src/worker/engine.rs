@@ -131,6 +131,14 @@ impl Engine {
         self.transmitter.originate(snapshot, port, frame, &self.stats);
     }
 
+    /// Sends what devices had no room for; true when something is left still.
+    pub fn send_left_over(&mut self) -> bool {
+        if self.transmitter.has_unsent() {
+            self.transmitter.flush(&self.stats);
+        }
+        self.transmitter.has_unsent()
+    }
+
     /// Tells senders whose packets the underlay has just refused what does fit.
     #[cold]
     fn answer_too_big(&mut self, snapshot: &Snapshot, now: MonoNs) {

@@ -9,24 +9,30 @@ use crate::id::MonoNs;
 
 /// How long a worker spins after its last work. Longer than a request takes to come back through a pod on another core.
 const SPIN_NS: u64 = 50_000;
-/// An offer of the core that took longer was taken by somebody. An interrupt may pass for one; that costs a short pause.
+/// An offer of the core that took longer may have been taken; one that nobody takes is back sooner.
+const GLANCE_NS: u64 = 2_000;
+/// An offer that was taken for longer than this says that the core is shared; a pod's short work does not.
 const TAKEN_NS: u64 = 20_000;
-/// First pause without spinning; it doubles each time the core is taken again.
-const PAUSE_NS_MIN: u64 = 10_000_000;
+/// First pause without spinning; it doubles each time the core is taken again soon.
+const PAUSE_NS_MIN: u64 = 1_000_000;
 /// Longest pause: a scheduler's time slice lost once in this time is how a worker finds its core free again.
 const PAUSE_NS_MAX: u64 = 1_000_000_000;
+/// The core is taken again soon when that is within so many of the last pauses after it.
+const SOON_PAUSES: u64 = 8;
 
 /// Whether spinning takes nothing from others at present.
 #[derive(Debug)]
 pub(super) struct Spin {
     paused_until: MonoNs,
-    next_pause_ns: u64,
+    pause_ns: u64,
+    /// Times the core had gone to others when last looked.
+    given_away: u64,
 }
 
 impl Spin {
     /// The core is believed to be free until an offer is taken.
     pub(super) fn new() -> Self {
-        Self { paused_until: MonoNs(0), next_pause_ns: PAUSE_NS_MIN }
+        Self { paused_until: MonoNs(0), pause_ns: 0, given_away: 0 }
     }
 
     /// Whether to look for frames once more rather than sleep.
@@ -34,14 +40,19 @@ impl Spin {
         now.since(last_work) < SPIN_NS && now >= self.paused_until
     }
 
-    /// The core was offered, and is back.
-    pub(super) fn offered(&mut self, before: MonoNs, after: MonoNs) {
-        if after.since(before) < TAKEN_NS {
-            self.next_pause_ns = PAUSE_NS_MIN;
+    /// The core was offered, and is back. `given_away` tells how often it has gone to others; it is asked only where that
+    /// matters. Time that an interrupt took, or a hypervisor, is nobody's who shares the core.
+    pub(super) fn offered(&mut self, before: MonoNs, after: MonoNs, given_away: impl FnOnce() -> u64) {
+        let away = after.since(before);
+        if away < GLANCE_NS {
             return;
         }
-        self.paused_until = MonoNs(after.0.saturating_add(self.next_pause_ns));
-        self.next_pause_ns = (2 * self.next_pause_ns).min(PAUSE_NS_MAX);
+        let was = std::mem::replace(&mut self.given_away, given_away());
+        if away >= TAKEN_NS && self.given_away != was {
+            let soon = before.since(self.paused_until) < SOON_PAUSES * self.pause_ns;
+            self.pause_ns = if soon { (2 * self.pause_ns).min(PAUSE_NS_MAX) } else { PAUSE_NS_MIN };
+            self.paused_until = MonoNs(after.0.saturating_add(self.pause_ns));
+        }
     }
 }
 
@@ -51,10 +62,29 @@ mod tests {
 
     const MS: u64 = 1_000_000;
 
-    /// Offers the core at `at`, and somebody keeps it for `away` nanoseconds.
-    fn offer(spin: &mut Spin, at: u64, away: u64) -> u64 {
-        spin.offered(MonoNs(at), MonoNs(at + away));
-        at + away
+    /// A worker whose core has gone to others so many times.
+    struct Core {
+        spin: Spin,
+        given_away: u64,
+    }
+
+    impl Core {
+        fn new() -> Self {
+            Self { spin: Spin::new(), given_away: 0 }
+        }
+
+        /// Offers the core at `at`, and somebody keeps it for `away` nanoseconds; gives the time after.
+        fn taken(&mut self, at: u64, away: u64) -> u64 {
+            self.given_away += 1;
+            let given_away = self.given_away;
+            self.spin.offered(MonoNs(at), MonoNs(at + away), || given_away);
+            at + away
+        }
+
+        /// The first time from `now` on, in steps of half a millisecond, at which it spins for a frame that has just come.
+        fn spins_again(&self, now: u64) -> u64 {
+            (0..).map(|step| now + step * MS / 2).find(|&at| self.spin.is_worth_it(MonoNs(at), MonoNs(at))).unwrap()
+        }
     }
 
     #[test]
@@ -66,33 +96,42 @@ mod tests {
     }
 
     #[test]
-    fn an_offer_nobody_takes_changes_nothing() {
-        let mut spin = Spin::new();
-        let now = offer(&mut spin, 1_000, TAKEN_NS - 1);
-        assert!(spin.is_worth_it(MonoNs(now), MonoNs(now)));
+    fn an_offer_nobody_takes_or_takes_shortly_changes_nothing() {
+        let mut core = Core::new();
+        core.spin.offered(MonoNs(1_000), MonoNs(1_000 + GLANCE_NS - 1), || panic!("nobody asks for every offer"));
+        let now = core.taken(5_000, TAKEN_NS - 1);
+        assert_eq!(core.spins_again(now), now);
+    }
+
+    #[test]
+    fn time_that_no_other_thread_had_changes_nothing() {
+        let mut core = Core::new();
+        let now = core.taken(0, GLANCE_NS);
+        let given_away = core.given_away;
+        core.spin.offered(MonoNs(now), MonoNs(now + 9 * MS), || given_away);
+        assert_eq!(core.spins_again(now + 9 * MS), now + 9 * MS);
     }
 
     #[test]
     fn a_core_that_is_taken_again_and_again_is_tried_ever_less_often() {
-        let mut spin = Spin::new();
-        let mut now = 0;
-        for pause in [10, 20, 40, 80, 160, 320, 640, 1_000, 1_000].map(|ms| ms * MS) {
-            now = offer(&mut spin, now, 3 * MS);
-            assert!(!spin.is_worth_it(MonoNs(now + pause - 1), MonoNs(now + pause - 1)), "within {pause} ns");
-            now += pause;
-            assert!(spin.is_worth_it(MonoNs(now), MonoNs(now)), "after {pause} ns");
+        let mut core = Core::new();
+        let mut now = 10 * MS;
+        for pause in [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_000, 1_000] {
+            let back = core.taken(now, 3 * MS);
+            now = core.spins_again(back);
+            assert_eq!(now, back + pause * MS);
         }
     }
 
     #[test]
-    fn a_free_core_ends_the_long_pauses() {
-        let mut spin = Spin::new();
-        let mut now = 0;
-        for _ in 0..8 {
-            now = offer(&mut spin, now, 3 * MS) + PAUSE_NS_MAX;
+    fn a_core_that_was_free_for_long_is_paused_shortly() {
+        let mut core = Core::new();
+        let mut now = 10 * MS;
+        for _ in 0..6 {
+            let back = core.taken(now, 3 * MS);
+            now = core.spins_again(back);
         }
-        offer(&mut spin, now, 500);
-        let taken = offer(&mut spin, now + 1_000, 3 * MS);
-        assert!(spin.is_worth_it(MonoNs(taken + PAUSE_NS_MIN), MonoNs(taken + PAUSE_NS_MIN)));
+        let back = core.taken(now + SOON_PAUSES * 32 * MS, 3 * MS);
+        assert_eq!(core.spins_again(back), back + MS);
     }
 }

@@ -20,7 +20,7 @@ use crate::sys::epoll::{Epoll, Events, Waker};
 
 /// Longest sleep: how often an idle worker looks at its affinity.
 const TICK: Duration = Duration::from_secs(1);
-/// Longest sleep while a port without a file descriptor is attached.
+/// Longest sleep while a port without a file descriptor is attached, or a device had no room for all it was given.
 const UNPOLLABLE_TICK: Duration = Duration::from_millis(1);
 /// epoll's token for the waker; port tokens are slots.
 const WAKER_TOKEN: u64 = u64::MAX;
@@ -146,6 +146,8 @@ struct Worker {
     ready: Vec<PortId>,
     /// Ports that had more than one turn takes, or hold received frames back themselves; epoll need not know of those.
     hot: Vec<PortId>,
+    /// Whether a device had no room for all it was given.
+    unsent: bool,
     events: Events,
     last_work: MonoNs,
     last_tick: MonoNs,
@@ -161,6 +163,7 @@ impl Worker {
             unpollable: Vec::new(),
             ready: Vec::with_capacity(PORTS_MAX),
             hot: Vec::with_capacity(PORTS_MAX),
+            unsent: false,
             events: Events::new(),
             last_work: MonoNs(0),
             last_tick: MonoNs(0),
@@ -223,6 +226,7 @@ impl Worker {
                 let _ = self.setup.reports.try_send(Report::Closed(port));
             }
         }
+        self.unsent = self.engine.send_left_over();
         let stats = &self.setup.shared.stats;
         stats.count(Event::Passes, 1);
         if frames > 0 {
@@ -241,7 +245,7 @@ impl Worker {
         if !self.hot.is_empty() {
             return Duration::ZERO;
         }
-        let longest = if self.unpollable.is_empty() { TICK } else { UNPOLLABLE_TICK };
+        let longest = if self.unpollable.is_empty() && !self.unsent { TICK } else { UNPOLLABLE_TICK };
         match PollMode::from_u8(self.setup.poll.load(Ordering::Relaxed)) {
             PollMode::Busy => Duration::ZERO,
             PollMode::Interrupt => longest,
@@ -251,7 +255,7 @@ impl Worker {
                     return longest;
                 }
                 std::thread::yield_now();
-                self.spin.offered(now, mono_now());
+                self.spin.offered(now, mono_now(), affinity::cores_given_away);
                 Duration::ZERO
             }
         }

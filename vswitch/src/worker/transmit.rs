@@ -7,7 +7,7 @@ use crate::id::{PortId, VtepId};
 use crate::limits::PORTS_MAX;
 use crate::outcome::{DropReason, Verdict};
 use crate::pipeline::{Delivery, deliveries, largest_packet};
-use crate::port::{Outgoing, PortTx, TxError};
+use crate::port::{Outgoing, PortCaps, PortTx, TxError};
 use crate::segment::{Arena, Prepared, prepare};
 use crate::snapshot::{Role, Snapshot, path_mtu_min};
 use crate::stats::{Event, PacketCount, WorkerStats};
@@ -16,7 +16,7 @@ use crate::stats::{Event, PacketCount, WorkerStats};
 #[derive(Debug)]
 pub struct Transmitter {
     ports: Vec<Option<Half>>,
-    /// Ports sent to in this pass, to be flushed; each once.
+    /// Ports to be flushed, each once: sent to in this pass, or with something left over from the one before.
     touched: Vec<PortId>,
     arena: Arena,
 }
@@ -48,6 +48,7 @@ impl Transmitter {
 
     /// Puts a port's sending half in its slot; a half that was there is closed.
     pub fn attach(&mut self, port: PortId, half: Box<dyn PortTx>) {
+        self.touched.retain(|&other| other != port);
         if let Some(slot) = self.ports.get_mut(port.index()) {
             *slot = Some(Half { device: half, touched: false });
         }
@@ -55,6 +56,7 @@ impl Transmitter {
 
     /// Closes the port's sending half.
     pub fn detach(&mut self, port: PortId) {
+        self.touched.retain(|&other| other != port);
         if let Some(slot) = self.ports.get_mut(port.index()) {
             *slot = None;
         }
@@ -80,17 +82,24 @@ impl Transmitter {
         self.flush(stats);
     }
 
-    fn flush(&mut self, stats: &WorkerStats) {
-        while let Some(port) = self.touched.pop() {
-            if let Some(half) = self.ports.get_mut(port.index()).and_then(Option::as_mut) {
-                half.touched = false;
-                half.device.flush();
-                let disabled = half.device.offloads_disabled();
-                if disabled > 0 {
-                    stats.count(Event::OffloadDisabled, disabled);
-                }
+    /// Flushes what was sent to, and what a device had no room for before.
+    pub fn flush(&mut self, stats: &WorkerStats) {
+        self.touched.retain(|port| {
+            let Some(half) = self.ports.get_mut(port.index()).and_then(Option::as_mut) else { return false };
+            half.device.flush();
+            half.touched = half.device.has_unsent();
+            let disabled = half.device.offloads_disabled();
+            if disabled > 0 {
+                stats.count(Event::OffloadDisabled, disabled);
             }
-        }
+            half.touched
+        });
+    }
+
+    /// Whether a device had no room for all it was given, and wants another flush soon.
+    #[must_use]
+    pub fn has_unsent(&self) -> bool {
+        !self.touched.is_empty()
     }
 
     /// Sends a frame that no port received, such as an announcement, out of one port.
@@ -155,11 +164,16 @@ impl Transmitter {
             stats.tx_drop(way.port, 1);
             return Err(DropReason::TxDown);
         };
-        let result = prepare(&mut item.frame, &item.headers, caps, way.mtu, &mut self.arena).and_then(|prepared| {
-            let pieces = matches!(prepared, Prepared::Cut).then(|| self.arena.pieces());
-            let out = Outgoing { frame: &item.frame, pieces, encap: way.encap.as_ref() };
-            let segments = pieces.map_or_else(|| item.frame.segments(), |pieces| pieces.list.len());
-            half.device.tx(&out).map(|()| segments).map_err(|error| refused(snapshot, way, error, stats))
+        let mut sent = hand_over(half.device.as_mut(), &mut self.arena, item, way, caps);
+        if sent == Err(Failure::Device(TxError::Refused)) && caps != PortCaps::NONE && item.frame.offload.gso.is_some()
+        {
+            // For this frame only: a switch that all frames hang on is nothing a pod's odd frame may throw.
+            sent = hand_over(half.device.as_mut(), &mut self.arena, item, way, PortCaps::NONE);
+            stats.count(Event::SuperFramesRefused, 1);
+        }
+        let result = sent.map_err(|failure| match failure {
+            Failure::Unfit(reason) => reason,
+            Failure::Device(error) => refused(snapshot, way, error, stats),
         });
         match result {
             Ok(segments) => {
@@ -181,6 +195,31 @@ impl Transmitter {
             }
         }
     }
+}
+
+/// Why a frame did not leave.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Failure {
+    /// It can not be made fit for the device.
+    Unfit(DropReason),
+    /// The device did not take it.
+    Device(TxError),
+}
+
+/// Makes a frame fit a device that has `caps`, and gives it to that; returns the packets it was sent as.
+#[inline]
+fn hand_over(
+    device: &mut dyn PortTx,
+    arena: &mut Arena,
+    item: &mut Item,
+    way: &Delivery,
+    caps: PortCaps,
+) -> Result<usize, Failure> {
+    let prepared = prepare(&mut item.frame, &item.headers, caps, way.mtu, arena).map_err(Failure::Unfit)?;
+    let pieces = matches!(prepared, Prepared::Cut).then(|| arena.pieces());
+    let segments = pieces.map_or_else(|| item.frame.segments(), |pieces| pieces.list.len());
+    let out = Outgoing { frame: &item.frame, pieces, encap: way.encap.as_ref() };
+    device.tx(&out).map(|()| segments).map_err(Failure::Device)
 }
 
 /// The drop reason of a device's refusal. A path that turned out to be narrower is remembered, so that the next

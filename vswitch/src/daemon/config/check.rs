@@ -11,12 +11,12 @@ use serde::Deserialize;
 
 use super::document::Document;
 use super::{
-    Config, Control, CpuList, Fault, Host, Node, Poll, Uplink, UplinkKind, UplinkMtu, UplinkTx, Vxlan, Workers,
+    Config, Control, CpuList, Fault, Host, Node, Offloads, Poll, Uplink, UplinkKind, UplinkMtu, Vxlan, Workers,
     XdpUplink,
 };
 use crate::daemon::netns_dirs;
 use crate::limits;
-use crate::port::xdp::XdpMode;
+use crate::port::xdp::{UplinkTx, XdpMode};
 
 /// Longest interface name in bytes: IFNAMSIZ (linux/if.h) less the final zero.
 const IFNAME_BYTES_MAX: usize = 15;
@@ -53,6 +53,7 @@ pub(super) fn config(text: &str) -> Result<Config, Vec<Fault>> {
     let host = host(doc);
     let uplink = doc.has_section("uplink").then(|| uplink(doc));
     let vxlan = vxlan(doc);
+    let offloads = offloads(doc);
     let workers = workers(doc);
     let control = control(doc);
     if let (Some(node), Some(Some(uplink))) = (&node, &uplink) {
@@ -61,7 +62,7 @@ pub(super) fn config(text: &str) -> Result<Config, Vec<Fault>> {
     let faults = document.into_faults();
     match (node, host, uplink, vxlan, workers, control) {
         (Some(node), Some(host), uplink, Some(vxlan), Some(workers), Some(control)) if faults.is_empty() => {
-            Ok(Config { node, host, uplink: uplink.flatten(), vxlan, workers, control })
+            Ok(Config { node, host, uplink: uplink.flatten(), vxlan, offloads, workers, control })
         }
         _ => Err(faults),
     }
@@ -214,14 +215,13 @@ fn xdp_mode(doc: &mut Document<'_>) -> Option<Option<XdpMode>> {
 /// How to send, where the key is given.
 fn uplink_tx(doc: &mut Document<'_>) -> Option<UplinkTx> {
     let key = "uplink.tx";
-    let word: String = doc.take(key, "\"auto\" or \"udp\"")?;
-    match word.as_str() {
-        "auto" => {}
-        "udp" => return Some(UplinkTx::Udp),
-        "xdp" => doc.fault(key, "sending through AF_XDP comes with zero-copy sending", "use \"auto\" or \"udp\""),
-        _ => doc.fault(key, &format!("{word:?} is no way to send"), "use \"auto\" or \"udp\""),
+    let expected = "\"auto\", \"udp\" or \"xdp\"";
+    let word: String = doc.take(key, expected)?;
+    let named = UplinkTx::ALL.into_iter().find(|tx| tx.name() == word);
+    if named.is_none() {
+        doc.fault(key, &format!("{word:?} is no way to send"), &format!("write {expected}"));
     }
-    Some(UplinkTx::Auto)
+    Some(named.unwrap_or(UplinkTx::Auto))
 }
 
 fn addresses(doc: &mut Document<'_>) -> (Option<Ipv4Addr>, Option<Ipv6Addr>) {
@@ -308,6 +308,25 @@ fn vxlan(doc: &mut Document<'_>) -> Option<Vxlan> {
     let dscp_copy = doc.take("vxlan.dscp_copy", "true or false").unwrap_or(false);
     let outer_checksum = doc.take("vxlan.outer_checksum", "true or false").unwrap_or(true);
     Some(Vxlan { vni: vni?, port: port?, dscp_copy, outer_checksum })
+}
+
+fn offloads(doc: &mut Document<'_>) -> Offloads {
+    let mut wanted = |key| doc.take::<bool>(key, "true or false");
+    let checksum = wanted("offloads.checksum").unwrap_or(true);
+    let (tso, uso) = (wanted("offloads.tso"), wanted("offloads.uso"));
+    let udp_segment = wanted("offloads.udp_segment").unwrap_or(true);
+    let udp_gro = wanted("offloads.udp_gro").unwrap_or(true);
+    for (key, wanted, base, there) in [
+        ("offloads.tso", tso, "offloads.checksum", checksum),
+        ("offloads.uso", uso, "offloads.tso", checksum && tso.unwrap_or(true)),
+    ] {
+        if wanted == Some(true) && !there {
+            let remedy = format!("set {base} = true, or leave {key} out");
+            doc.fault(key, &format!("the kernel does not have it without {base}, which is off"), &remedy);
+        }
+    }
+    let tso = checksum && tso.unwrap_or(true);
+    Offloads { checksum, tso, uso: tso && uso.unwrap_or(true), udp_segment, udp_gro }
 }
 
 fn workers(doc: &mut Document<'_>) -> Option<Workers> {

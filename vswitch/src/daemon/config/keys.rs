@@ -43,6 +43,11 @@ pub const KEYS: &[KeySpec] = keys! {
     "vxlan.port" false |config| config.vxlan.port;
     "vxlan.dscp_copy" false |config| config.vxlan.dscp_copy;
     "vxlan.outer_checksum" false |config| config.vxlan.outer_checksum;
+    "offloads.checksum" false |config| config.offloads.checksum;
+    "offloads.tso" false |config| config.offloads.tso;
+    "offloads.uso" false |config| config.offloads.uso;
+    "offloads.udp_segment" false |config| config.offloads.udp_segment;
+    "offloads.udp_gro" false |config| config.offloads.udp_gro;
     "workers.cpus" false |config| config.workers.cpus.as_ref().map(|list| list.cpus.clone());
     "workers.poll" true |config| config.workers.poll;
     "workers.flow_cache" false |config| config.workers.flow_cache;

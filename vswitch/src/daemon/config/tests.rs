@@ -60,6 +60,17 @@ fn all_but_the_node_has_defaults() {
 }
 
 #[test]
+fn offloads_are_on_unless_switched_off_with_what_rests_on_them() {
+    let of = |lines: &str| parse(&format!("{SMALLEST}[offloads]\n{lines}\n")).unwrap().offloads;
+    let all = Offloads { checksum: true, tso: true, uso: true, udp_segment: true, udp_gro: true };
+    assert_eq!((parse(SMALLEST).unwrap().offloads, of("uso = true")), (all, all));
+    assert_eq!(of("tso = false"), Offloads { tso: false, uso: false, ..all });
+    assert_eq!(of("checksum = false"), Offloads { checksum: false, tso: false, uso: false, ..all });
+    let uplink = "udp_segment = false\nudp_gro = false";
+    assert_eq!(of(uplink), Offloads { udp_segment: false, udp_gro: false, ..all });
+}
+
+#[test]
 fn an_xdp_uplink_takes_the_best_mode_unless_one_is_named() {
     let of = |more: &str| {
         let text = format!("{SMALLEST}\n[uplink]\nkind = \"xdp\"\naddress = \"172.31.0.1\"\ndevice = \"eth0\"\n{more}");
@@ -71,6 +82,8 @@ fn an_xdp_uplink_takes_the_best_mode_unless_one_is_named() {
     assert_eq!(of("mode = \"auto\"\ntx = \"auto\""), best);
     let named = UplinkKind::Xdp(XdpUplink { device, mode: Some(XdpMode::Generic), tx: UplinkTx::Udp });
     assert_eq!(of("mode = \"generic\"\ntx = \"udp\""), named);
+    let forced = UplinkKind::Xdp(XdpUplink { device: "eth0".to_owned(), mode: None, tx: UplinkTx::Xdp });
+    assert_eq!(of("tx = \"xdp\""), forced);
 }
 
 #[test]
@@ -108,16 +121,11 @@ fn a_wrong_value_is_refused_with_line_key_and_remedy() {
         ),
         (
             "uplink",
-            "kind = \"xdp\"\naddress = \"172.31.0.1\"\ndevice = \"eth0\"\ntx = \"xdp\"",
-            "uplink.tx: sending through AF_XDP comes with zero-copy sending; use \"auto\" or \"udp\"",
-        ),
-        (
-            "uplink",
             "kind = \"xdp\"\naddress = \"172.31.0.1\"\ndevice = \"eth0\"\ntx = \"both\"",
-            "uplink.tx: \"both\" is no way to send; use \"auto\" or \"udp\"",
+            "uplink.tx: \"both\" is no way to send; write \"auto\", \"udp\" or \"xdp\"",
         ),
         ("uplink", "address = \"172.31.0.1\"\nmode = \"native\"", "uplink.mode: it is for uplink.kind = \"xdp\" only"),
-        ("uplink", "address = \"172.31.0.1\"\ntx = \"udp\"", "uplink.tx: it is for uplink.kind = \"xdp\" only"),
+        ("uplink", "address = \"172.31.0.1\"\ntx = \"xdp\"", "uplink.tx: it is for uplink.kind = \"xdp\" only"),
         (
             "uplink",
             "kind = \"tcp\"\naddress = \"172.31.0.1\"",
@@ -151,6 +159,13 @@ fn a_wrong_value_is_refused_with_line_key_and_remedy() {
             "outer_checksum = \"zero\"",
             "vxlan.outer_checksum: invalid type: string \"zero\", expected a boolean; write true or false",
         ),
+        ("offloads", "checksum = \"on\"", "offloads.checksum: invalid type: string \"on\", expected a boolean"),
+        (
+            "offloads",
+            "checksum = false\ntso = true",
+            "line 6: offloads.tso: the kernel does not have it without offloads.checksum, which is off; set offloads.checksum",
+        ),
+        ("offloads", "tso = false\nuso = true", "offloads.uso: the kernel does not have it without offloads.tso"),
         ("workers", "cpus = \"\"", "workers.cpus: \"\": \"\" is no CPU"),
         ("workers", "cpus = \"3-1\"", "the range \"3-1\" runs backwards"),
         ("workers", "cpus = \"0,0-1\"", "CPU 0 is named twice"),

@@ -8,18 +8,18 @@ use ipnet::IpNet;
 use podwire_control::model::{
     BridgeName, BridgeReport, Counter, CounterReport, DropReport, EndpointReport, ExplainQuery, Explanation, Guard,
     Key, Limit, MacReport, ObjectCounts, OffloadReport, Owner, PortCounterReport, PortCounters, PortDrops, PortReport,
-    PortRole, PortState, Refusal, Route, RouteMatch, RouteReport, Status, Uplink, Via, VtepReport, WorkerCounters,
-    WorkerReport, XdpReport,
+    PortRole, PortState, Refusal, Route, RouteMatch, RouteReport, Status, Via, VtepReport, WorkerCounters,
+    WorkerReport,
 };
 
 use super::Controller;
+use super::uplink::xdp_counters;
 use crate::compile::{HOST_PORT, POD_SEGMENT_NAME};
 use crate::daemon::config::Poll;
 use crate::daemon::explain::explain;
 use crate::id::PortId;
 use crate::limits;
 use crate::outcome::{DropReason, Verdict};
-use crate::port::xdp::XdpStatus;
 use crate::snapshot::{NextHop, PortEntry, Role, Snapshot};
 use crate::stats::{Event, PortReport as PortCounts, WorkerStats, port_report};
 use crate::sys::clock::mono_now;
@@ -42,13 +42,6 @@ impl Controller {
         let snapshot = self.switch.snapshot();
         let effective = self.ledger.effective();
         let now = mono_now();
-        let uplink = self.config.uplink.as_ref().map(|uplink| Uplink {
-            kind: uplink.kind.name().into(),
-            addresses: uplink.addresses().collect(),
-            device: uplink.device.clone(),
-            mtu: self.node.underlay_mtu.into(),
-            xdp: self.devices.xdp().map(xdp_report),
-        });
         Status {
             node: self.node.name.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
@@ -59,7 +52,7 @@ impl Controller {
             gateway_mac: snapshot.node.gateway_mac,
             pod_cidrs: self.node.pod_cidrs.clone(),
             cluster_cidrs: self.node.cluster_cidrs.clone(),
-            uplink,
+            uplink: self.uplink_report(),
             tunnel_mtu: self.pod_mtu().into(),
             vni: self.node.vni,
             vxlan_port: self.config.vxlan.port,
@@ -111,22 +104,38 @@ impl Controller {
     }
 
     fn offloads(&self) -> Vec<OffloadReport> {
+        let wanted = self.config.offloads;
         let mut reports = Vec::new();
         if let Some(tap) = self.devices.offloads(HOST_PORT) {
-            for (name, on) in [("tap_checksum", tap.checksum), ("tap_tso", tap.tso), ("tap_uso", tap.uso)] {
-                let why = if on { "granted by the kernel" } else { "the kernel does not have it" };
-                reports.push(OffloadReport { name: name.into(), on, why: why.into() });
+            for (name, on, allowed) in [
+                ("checksum", tap.checksum, wanted.checksum),
+                ("tso", tap.tso, wanted.tso),
+                ("uso", tap.uso, wanted.uso),
+            ] {
+                let why = match (on, allowed) {
+                    (true, _) => "granted by the kernel".to_owned(),
+                    (false, true) => "the kernel does not have it".to_owned(),
+                    (false, false) => format!("off by offloads.{name}, or by what it rests on"),
+                };
+                reports.push(OffloadReport { name: format!("tap_{name}"), on, why });
             }
         }
         if let Some(uplink) = self.devices.uplink() {
             let limit = uplink.segment_limit();
             let why = match (limit, uplink.segmentation_refused()) {
                 (0, _) if !self.config.vxlan.outer_checksum => "off, since vxlan.outer_checksum is false".to_owned(),
+                (0, _) if !wanted.udp_segment => "off, since offloads.udp_segment is false".to_owned(),
                 (0, 0) => "the kernel does not have it".to_owned(),
                 (0, _) => "switched off: the underlay's device refused it".to_owned(),
                 (limit, _) => format!("up to {limit} packets a send"),
             };
             reports.push(OffloadReport { name: "udp_segment".into(), on: limit > 0, why });
+            let (on, why) = match (uplink.merges(), wanted.udp_gro) {
+                (true, _) => (true, "granted by the kernel"),
+                (false, true) => (false, "the kernel does not have it"),
+                (false, false) => (false, "off, since offloads.udp_gro is false"),
+            };
+            reports.push(OffloadReport { name: "udp_gro".into(), on, why: why.into() });
         }
         reports
     }
@@ -279,7 +288,14 @@ impl Controller {
             let mut endpoints: Vec<EndpointReport> = Vec::new();
             for endpoint in entry.endpoints.into_iter().flatten() {
                 let path_mtu = snapshot.node.underlay_mtu.min(entry.path_mtu(endpoint.remote)).into();
-                let report = EndpointReport { remote: endpoint.remote, mac: endpoint.mac, path_mtu };
+                let (sent_by, sent_by_why) = self.sent_by(endpoint.remote);
+                let report = EndpointReport {
+                    remote: endpoint.remote,
+                    mac: endpoint.mac,
+                    path_mtu,
+                    sent_by: sent_by.into(),
+                    sent_by_why,
+                };
                 if !endpoints.contains(&report) {
                     endpoints.push(report);
                 }
@@ -375,34 +391,6 @@ impl Controller {
     pub fn limits(&self) -> Vec<Limit> {
         limits::ALL.iter().map(|&(name, value, unit)| Limit { name: name.into(), value, unit: unit.into() }).collect()
     }
-}
-
-/// How an `xdp` uplink receives; `udp` where the NIC can not do it.
-fn xdp_report(xdp: Result<&XdpStatus, &str>) -> XdpReport {
-    match xdp {
-        Ok(status) => XdpReport {
-            mode: status.mode().name().into(),
-            passed_over: status.passed_over().to_vec(),
-            queues: u32::try_from(status.queues()).unwrap_or(u32::MAX),
-            tx: "udp".into(),
-        },
-        Err(why) => XdpReport { mode: "udp".into(), passed_over: vec![why.to_owned()], queues: 0, tx: "udp".into() },
-    }
-}
-
-/// What is lost before it becomes a frame of ours, by us and by the kernel.
-fn xdp_counters(xdp: &XdpStatus) -> impl Iterator<Item = Counter> {
-    let kernel = xdp.statistics();
-    let counters = [
-        ("xdp_rx_frames", xdp.frames()),
-        ("xdp_malformed", xdp.malformed()),
-        ("xdp_checksum_errors", xdp.checksum_errors()),
-        ("xsk_rx_dropped", kernel.rx_dropped),
-        ("xsk_rx_invalid", kernel.rx_invalid),
-        ("xsk_ring_full", kernel.ring_full),
-        ("xsk_fill_empty", kernel.fill_empty),
-    ];
-    counters.into_iter().map(|(name, count)| Counter { name: name.into(), count })
 }
 
 /// Why an address that no route covers has none.

@@ -1,4 +1,5 @@
-//! What happens by itself: namespaces that vanish, devices that close, MACs that age, path MTUs that expire.
+//! What happens by itself: namespaces that vanish, devices that close, MACs that age, path MTUs that expire, the
+//! underlay's next hops.
 
 use std::collections::{HashMap, HashSet};
 
@@ -31,6 +32,7 @@ impl Controller {
         let now = mono_now();
         self.close_vanished();
         self.restore_host();
+        self.watch_underlay();
         self.watch_path_mtus(now);
         self.watch_macs(now);
         self.watch_offloads();
@@ -94,6 +96,12 @@ impl Controller {
             }
             Err(_) => {}
         }
+    }
+
+    /// Follows the next hops of the VTEPs there are now.
+    pub(super) fn watch_underlay(&mut self) {
+        let snapshot = self.switch.snapshot();
+        self.devices.look_at_underlay(snapshot.vteps.by_remote.keys().copied());
     }
 
     fn watch_path_mtus(&mut self, now: MonoNs) {

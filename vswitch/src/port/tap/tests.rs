@@ -210,7 +210,9 @@ impl TwoPods {
     fn sockets(&self) -> (UdpSocket, UdpSocket) {
         let open = |address: &str, role| UdpSocket::open(address.parse().unwrap(), role, QUEUE_BYTES).unwrap();
         let sender = self.from.enter(|| open("10.244.1.10:0", Role::Send));
-        (sender, self.to.enter(|| open("10.244.1.11:7777", Role::Receive)))
+        let receiver = self.to.enter(|| open("10.244.1.11:7777", Role::Receive));
+        receiver.enable_merging().unwrap();
+        (sender, receiver)
     }
 }
 

@@ -10,7 +10,7 @@ mod tx;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 pub use rx::UdpRx;
 pub use tx::UdpTx;
@@ -36,6 +36,8 @@ pub struct UdpSpec {
     pub workers: usize,
     /// Whether to use `UDP_SEGMENT` where the kernel has it.
     pub segmentation: bool,
+    /// Whether the kernel may merge datagrams it receives (`UDP_GRO`).
+    pub merging: bool,
     /// Whether outer datagrams bear a checksum. Without one, segmentation is off: the kernel refuses it.
     pub checksum: bool,
 }
@@ -76,6 +78,9 @@ impl UdpUplink {
     fn halves(spec: &UdpSpec, status: &Arc<UdpStatus>) -> Result<UdpHalves, UdpError> {
         let receive = |&address: &IpAddr| {
             let socket = UdpSocket::open(SocketAddr::new(address, spec.port), Role::Receive, RECEIVE_QUEUE_BYTES)?;
+            // Without it datagrams simply come one by one.
+            let merges = spec.merging && socket.enable_merging().is_ok();
+            status.merges.store(merges, Ordering::Relaxed);
             status.receive_queue_bytes.store(socket.buffer_bytes(), Ordering::Relaxed);
             Ok(UdpRx::new(socket, Arc::clone(status)))
         };
@@ -100,6 +105,7 @@ impl UdpUplink {
 #[derive(Debug)]
 pub struct UdpStatus {
     segment_limit: AtomicUsize,
+    merges: AtomicBool,
     receive_queue_bytes: AtomicUsize,
     segmentation_refused: AtomicU64,
     /// Of which this many switched it off, and no worker has counted it yet.
@@ -112,6 +118,7 @@ impl UdpStatus {
     fn new(segment_limit: usize) -> Self {
         Self {
             segment_limit: AtomicUsize::new(segment_limit.min(SEGMENTS_MAX)),
+            merges: AtomicBool::new(false),
             receive_queue_bytes: AtomicUsize::new(0),
             segmentation_refused: AtomicU64::new(0),
             disabled: AtomicU64::new(0),
@@ -124,6 +131,12 @@ impl UdpStatus {
     #[must_use]
     pub fn segment_limit(&self) -> usize {
         self.segment_limit.load(Ordering::Relaxed)
+    }
+
+    /// Whether the kernel merges datagrams that are received (`UDP_GRO`).
+    #[must_use]
+    pub fn merges(&self) -> bool {
+        self.merges.load(Ordering::Relaxed)
     }
 
     /// Sends with segmentation that the kernel refused though it took the same packets one by one. The first one

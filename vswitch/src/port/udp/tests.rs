@@ -17,7 +17,7 @@ const TOS: u8 = 0b1011_1011;
 
 fn spec(addresses: &[&str]) -> UdpSpec {
     let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
-    UdpSpec { addresses, port: PORT, workers: 1, segmentation: true, checksum: true }
+    UdpSpec { addresses, port: PORT, workers: 1, segmentation: true, merging: true, checksum: true }
 }
 
 fn encap(remote: &str) -> Encap {

@@ -86,7 +86,7 @@ impl UdpTx {
     }
 
     /// The socket for a remote's family and an inner flow; none when we have no address of that family.
-    pub(super) fn socket(&self, remote: IpAddr, entropy: u32) -> Option<&UdpSocket> {
+    pub(in crate::port) fn socket(&self, remote: IpAddr, entropy: u32) -> Option<&UdpSocket> {
         let sockets = if remote.is_ipv4() { &self.sockets_v4 } else { &self.sockets_v6 };
         let at = (u64::from(entropy) * sockets.len() as u64) >> 32;
         sockets.get(usize::try_from(at).unwrap_or(0))

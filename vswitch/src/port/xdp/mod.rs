@@ -2,22 +2,32 @@
 //!
 //! Each receive queue has a socket, and each socket belongs to one worker. The steering program gives them only what is
 //! ours; all else, and what it is not sure of, goes to the kernel, so that [`super::udp`]'s sockets have to be open
-//! beside this. Sending is theirs altogether: in copy mode a send with `UDP_SEGMENT` beats an AF_XDP frame a packet.
+//! beside this. Sending is theirs in copy mode, where a send with `UDP_SEGMENT` beats an AF_XDP frame a packet. In
+//! zero-copy mode, or where it is asked for, [`XdpTx`] sends what it knows the [`Way`] of.
 
+mod headers;
 mod outer;
 mod rx;
+mod status;
+mod tx;
+mod ways;
 
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use rx::XdpRx;
+pub use status::XdpStatus;
+pub use tx::{XdpTx, XdpTxSpec};
+pub use ways::{Way, WayTable, Ways};
+
+use super::PortTx;
+use super::udp::UdpTx;
 
 use crate::limits::IP_BYTES_MAX;
 use crate::sys::bpf::{AttachMode, BpfError, NicLock, QUEUES_MAX, SteerSpec, Steering, detach_ours};
 use crate::sys::netlink::{Netlink, NetlinkError};
-use crate::sys::xsk::{BindMode, SLOT_DATA_BYTES, XskError, XskSocket, XskSpec, XskStatistics, XskWatch, rx_queues};
+use crate::sys::xsk::{BindMode, SLOT_DATA_BYTES, SlotPlan, XskError, XskSender, XskSocket, XskSpec, queues};
 use crate::wire::ethernet;
 
 /// Longest frame that comes in several slots: the longest IP packet behind an Ethernet header.
@@ -63,6 +73,46 @@ impl fmt::Display for XdpMode {
     }
 }
 
+/// How tunnels are sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum UplinkTx {
+    /// The faster way for the mode: through AF_XDP in zero-copy mode, else through the UDP sockets.
+    Auto,
+    /// Through the UDP sockets.
+    Udp,
+    /// Through AF_XDP in every mode.
+    Xdp,
+}
+
+impl UplinkTx {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Auto, Self::Udp, Self::Xdp];
+
+    /// The name in the configuration.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Udp => "udp",
+            Self::Xdp => "xdp",
+        }
+    }
+
+    /// Whether AF_XDP sends in that mode.
+    fn is_xdp_in(self, mode: XdpMode) -> bool {
+        self == Self::Xdp || (self == Self::Auto && mode == XdpMode::ZeroCopy)
+    }
+}
+
+/// Longest outer IP packet in bytes that can be sent: what fits one slot behind an Ethernet header.
+pub const SEND_BYTES_MAX: u16 = {
+    let bytes = SLOT_DATA_BYTES - ethernet::HEADER_LEN;
+    assert!(bytes <= 0xffff, "a slot is short");
+    #[allow(clippy::cast_possible_truncation, reason = "asserted above")]
+    let bytes = bytes as u16;
+    bytes
+};
+
 /// What the uplink shall be.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct XdpSpec {
@@ -74,6 +124,8 @@ pub struct XdpSpec {
     pub port: u16,
     /// The one mode that will do; none for the best there is.
     pub mode: Option<XdpMode>,
+    /// How tunnels are sent.
+    pub tx: UplinkTx,
     /// Workers to serve.
     pub workers: usize,
 }
@@ -133,6 +185,9 @@ impl XdpError {
 pub struct XdpUplink {
     /// Receiving halves, one entry a worker: each queue has one.
     pub workers: Vec<Vec<XdpRx>>,
+    /// One entry a worker: what it sends to. None for those that send by UDP, which are all of them where the mode or the
+    /// configuration says so, else those that no queue is left for.
+    senders: Vec<Option<XskSender>>,
     /// What keeps it open; to be dropped before the halves.
     pub attachment: XdpAttachment,
 }
@@ -146,16 +201,21 @@ impl XdpUplink {
     pub fn open(spec: &XdpSpec) -> Result<Self, XdpError> {
         let index = Netlink::open()?.link(&spec.device)?.index;
         let lock = NicLock::take(&spec.device, index)?;
-        let queues = rx_queues(&spec.device)?;
-        if queues > QUEUES_MAX {
-            return Err(XdpError::Queues { device: spec.device.clone(), queues });
+        let queues = queues(&spec.device)?;
+        if queues.receive > QUEUES_MAX {
+            return Err(XdpError::Queues { device: spec.device.clone(), queues: queues.receive });
         }
         detach_ours(&spec.device)?;
         let modes = spec.mode.map_or(XdpMode::ALL.to_vec(), |mode| vec![mode]);
         let mut reasons = Vec::new();
         for mode in modes {
-            match open_in(spec, index, queues, mode) {
-                Ok((steering, sockets)) => return Self::assemble(spec, (steering, lock), sockets, mode, reasons),
+            match open_in(spec, index, queues.receive, mode) {
+                Ok((steering, sockets)) => {
+                    let mut uplink = Self::assemble(spec, (steering, lock), sockets, (mode, reasons))?;
+                    // A queue that the NIC does not send on can be bound all the same, and must not be sent to.
+                    uplink.senders.iter_mut().skip(queues.send as usize).for_each(|none| *none = None);
+                    return Ok(uplink);
+                }
                 Err(error) if error.is_of_the_mode() => reasons.push(format!("{mode}: {error}")),
                 Err(error) => return Err(error),
             }
@@ -167,34 +227,44 @@ impl XdpUplink {
         spec: &XdpSpec,
         (steering, lock): (Steering, NicLock),
         sockets: Vec<XskSocket>,
-        mode: XdpMode,
-        passed_over: Vec<String>,
+        (mode, passed_over): (XdpMode, Vec<String>),
     ) -> Result<Self, XdpError> {
-        let watches = sockets.iter().map(XskSocket::watch).collect::<Result<_, _>>()?;
-        let status = Arc::new(XdpStatus {
-            mode,
-            passed_over,
-            watches,
-            multi_buffer: sockets.iter().all(XskSocket::is_multi_buffer),
-            frames: AtomicU64::new(0),
-            malformed: AtomicU64::new(0),
-            checksum_errors: AtomicU64::new(0),
-        });
-        let mut workers: Vec<Vec<XdpRx>> = (0..spec.workers.max(1)).map(|_| Vec::new()).collect();
-        let count = workers.len();
-        for (at, socket) in sockets.into_iter().enumerate() {
-            workers[at % count].push(XdpRx::new(socket, Arc::clone(&status)));
+        let count = spec.workers.max(1);
+        let (receivers, senders): (Vec<_>, Vec<_>) = sockets.into_iter().map(XskSocket::split).unzip();
+        let status = Arc::new(XdpStatus::new(mode, passed_over, &receivers)?);
+        let mut workers: Vec<Vec<XdpRx>> = (0..count).map(|_| Vec::new()).collect();
+        for (at, receiver) in receivers.into_iter().enumerate() {
+            workers[at % count].push(XdpRx::new(receiver, Arc::clone(&status)));
         }
-        Ok(Self { workers, attachment: XdpAttachment { _steering: steering, _lock: lock, status } })
+        let wanted = spec.tx.is_xdp_in(mode);
+        let mut senders: Vec<Option<XskSender>> =
+            senders.into_iter().take(count).map(|sender| wanted.then_some(sender)).collect();
+        senders.resize_with(count, || None);
+        Ok(Self { workers, senders, attachment: XdpAttachment { _steering: steering, _lock: lock, status } })
+    }
+
+    /// A worker's sending half, with its UDP one inside; or that one alone, where it has no queue to send to.
+    #[must_use]
+    pub fn sending_half(&mut self, worker: usize, udp: UdpTx, spec: &XdpTxSpec) -> Box<dyn PortTx> {
+        match self.senders.get_mut(worker).and_then(Option::take) {
+            Some(sender) => {
+                sender.raise_limits();
+                let status = &self.attachment.status;
+                status.add_sender();
+                Box::new(XdpTx::new(sender, udp, spec, Arc::clone(status)))
+            }
+            None => Box::new(udp),
+        }
     }
 }
 
 /// The sockets before the program: it redirects from the moment it is attached.
 fn open_in(spec: &XdpSpec, index: u32, queues: u32, mode: XdpMode) -> Result<(Steering, Vec<XskSocket>), XdpError> {
     let (attach, bind) = mode.parts();
-    let open = |queue| XskSocket::open(&XskSpec { device: spec.device.clone(), queue, mode: bind });
+    let slots = SlotPlan::UPLINK;
+    let open = |queue| XskSocket::open(&XskSpec { device: spec.device.clone(), queue, mode: bind, slots });
     let sockets: Vec<XskSocket> = (0..queues).map(open).collect::<Result<_, _>>()?;
-    let multi_buffer = sockets.iter().all(XskSocket::is_multi_buffer);
+    let multi_buffer = sockets.iter().all(|socket| socket.receiver.is_multi_buffer());
     let longest = if multi_buffer { FRAME_BYTES_MAX } else { SLOT_DATA_BYTES };
     let mut steering = Steering::load(&SteerSpec {
         addresses: spec.addresses.clone(),
@@ -202,8 +272,8 @@ fn open_in(spec: &XdpSpec, index: u32, queues: u32, mode: XdpMode) -> Result<(St
         frame_bytes_max: u32::try_from(longest).unwrap_or(u32::MAX),
         merged: attach == AttachMode::Generic,
     })?;
-    for socket in &sockets {
-        steering.set_socket(socket.queue(), socket.fd())?;
+    for XskSocket { receiver, .. } in &sockets {
+        steering.set_socket(receiver.queue(), receiver.fd())?;
     }
     steering.attach(&spec.device, index, attach)?;
     Ok((steering, sockets))
@@ -224,72 +294,6 @@ impl XdpAttachment {
     #[must_use]
     pub fn status(&self) -> &XdpStatus {
         &self.status
-    }
-}
-
-/// How the uplink fares. Counted by the workers, read by the control side.
-#[derive(Debug)]
-pub struct XdpStatus {
-    mode: XdpMode,
-    passed_over: Vec<String>,
-    watches: Vec<XskWatch>,
-    multi_buffer: bool,
-    frames: AtomicU64,
-    malformed: AtomicU64,
-    checksum_errors: AtomicU64,
-}
-
-impl XdpStatus {
-    /// The mode it runs in.
-    #[must_use]
-    pub fn mode(&self) -> XdpMode {
-        self.mode
-    }
-
-    /// Why each faster mode was passed over, in the order they were tried.
-    #[must_use]
-    pub fn passed_over(&self) -> &[String] {
-        &self.passed_over
-    }
-
-    /// Queues served.
-    #[must_use]
-    pub fn queues(&self) -> usize {
-        self.watches.len()
-    }
-
-    /// Whether frames longer than a slot come in several, or go to the UDP sockets.
-    #[must_use]
-    pub fn is_multi_buffer(&self) -> bool {
-        self.multi_buffer
-    }
-
-    /// Frames that came this way, and not through the UDP sockets beside.
-    #[must_use]
-    pub fn frames(&self) -> u64 {
-        self.frames.load(Ordering::Relaxed)
-    }
-
-    /// Frames that were no sound datagrams of the tunnel, and were thrown away before they became frames of ours.
-    #[must_use]
-    pub fn malformed(&self) -> u64 {
-        self.malformed.load(Ordering::Relaxed)
-    }
-
-    /// Frames thrown away for a wrong outer checksum.
-    #[must_use]
-    pub fn checksum_errors(&self) -> u64 {
-        self.checksum_errors.load(Ordering::Relaxed)
-    }
-
-    /// What the kernel counted, all queues together.
-    #[must_use]
-    pub fn statistics(&self) -> XskStatistics {
-        // A socket that does not say any more counts nothing any more.
-        self.watches
-            .iter()
-            .filter_map(|watch| watch.statistics().ok())
-            .fold(XskStatistics::default(), |sum, one| sum + one)
     }
 }
 

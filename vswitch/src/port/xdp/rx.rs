@@ -10,7 +10,7 @@ use super::outer::{Unsound, read};
 use crate::frame::{Batch, Frame, FramePool};
 use crate::limits::BATCH_FRAMES;
 use crate::port::{Coalescer, PortRx, RxStatus, TURN_BYTES};
-use crate::sys::xsk::{SLOTS, Slot, XskSocket};
+use crate::sys::xsk::{Slot, XskReceiver};
 
 /// Slots that are gathered before they are given to the kernel again.
 const REFILL_SLOTS: usize = 64;
@@ -18,7 +18,7 @@ const REFILL_SLOTS: usize = 64;
 /// Receives from one queue.
 #[derive(Debug)]
 pub struct XdpRx {
-    socket: XskSocket,
+    socket: XskReceiver,
     /// Slots made free since the kernel last got some.
     freed: usize,
     coalescer: Coalescer,
@@ -26,7 +26,7 @@ pub struct XdpRx {
 }
 
 impl XdpRx {
-    pub(super) fn new(socket: XskSocket, status: Arc<XdpStatus>) -> Self {
+    pub(super) fn new(socket: XskReceiver, status: Arc<XdpStatus>) -> Self {
         Self { socket, freed: 0, coalescer: Coalescer::default(), status }
     }
 
@@ -106,7 +106,12 @@ impl XdpRx {
     fn refill(&mut self) {
         self.freed = 0;
         self.socket.refill();
-        debug_assert_eq!(self.socket.census().total(), SLOTS, "a slot was lost: {:?}", self.socket.census());
+        debug_assert_eq!(
+            self.socket.census().total(),
+            self.socket.slots(),
+            "a slot was lost: {:?}",
+            self.socket.census()
+        );
         debug_assert_eq!(self.socket.census().held, 0, "a slot was kept");
     }
 }

@@ -12,6 +12,7 @@ use crate::port::udp::{UdpSpec, UdpUplink};
 use crate::port::{Outgoing, PortRx, PortTx, RxStatus};
 use crate::sys::bpf::attached;
 use crate::sys::netns::testing::{TestNetns, run, wire};
+use crate::sys::xsk::XskStatistics;
 use crate::wire::{checksum, tcp};
 
 const PORT: u16 = 4_789;
@@ -21,12 +22,13 @@ const COPY_MODES: [XdpMode; 2] = [XdpMode::Native, XdpMode::Generic];
 
 fn spec(mode: Option<XdpMode>) -> XdpSpec {
     let addresses = ["10.9.0.1", "fd00:9::1"].map(|text| text.parse().unwrap()).to_vec();
-    XdpSpec { device: "nic".into(), addresses, port: PORT, mode, workers: 1 }
+    XdpSpec { device: "nic".into(), addresses, port: PORT, mode, tx: UplinkTx::Auto, workers: 1 }
 }
 
 fn udp_uplink(host: u8) -> UdpUplink {
     let addresses = [format!("10.9.0.{host}"), format!("fd00:9::{host}")].map(|text| text.parse().unwrap()).to_vec();
-    UdpUplink::open(&UdpSpec { addresses, port: PORT, workers: 1, segmentation: true, checksum: true }).unwrap()
+    UdpUplink::open(&UdpSpec { addresses, port: PORT, workers: 1, segmentation: true, merging: true, checksum: true })
+        .unwrap()
 }
 
 /// An inner frame with one whole IPv4 packet of `len` bytes, of TCP.
@@ -118,7 +120,7 @@ fn what_is_not_one_whole_packet_and_what_comes_after_closing_reaches_the_udp_soc
         let mut sender = far.enter(|| udp_uplink(2));
         near.enter(|| {
             let mut beside = udp_uplink(1);
-            let XdpUplink { mut workers, attachment } = XdpUplink::open(&spec(Some(mode))).unwrap();
+            let XdpUplink { mut workers, attachment, .. } = XdpUplink::open(&spec(Some(mode))).unwrap();
             let with_trailer = [inner(1, 100), vec![9; 30]].concat();
             send(&mut sender, "10.9.0.1", &with_trailer);
             send(&mut sender, "10.9.0.1", &inner(2, 100));
@@ -225,7 +227,8 @@ fn frame_with_checksum(vxlan: &[u8], field: u16) -> Vec<u8> {
 #[test]
 fn damaged_datagrams_are_counted_and_thrown_away() {
     let (near, far) = wire();
-    let open_far = || XskSocket::open(&XskSpec { device: "far".into(), queue: 0, mode: BindMode::Copy }).unwrap();
+    let (device, slots) = ("far".to_owned(), SlotPlan { receive: 64, send: 64 });
+    let open_far = || XskSocket::open(&XskSpec { device, queue: 0, mode: BindMode::Copy, slots }).unwrap().sender;
     let mut sender = far.enter(open_far);
     near.enter(|| {
         let mut uplink = XdpUplink::open(&spec(None)).unwrap();

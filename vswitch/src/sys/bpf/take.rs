@@ -90,7 +90,7 @@ mod tests {
     use super::*;
     use crate::sys::netlink::Netlink;
     use crate::sys::netns::testing::{run, wire};
-    use crate::sys::xsk::{BindMode, XskSocket, XskSpec};
+    use crate::sys::xsk::{BindMode, SlotPlan, XskSocket, XskSpec};
 
     #[test]
     fn the_object_is_of_the_source_beside_it() {
@@ -108,8 +108,8 @@ mod tests {
             let sender = far.enter(|| UdpSocket::bind("10.9.0.2:0").unwrap());
             near.enter(|| {
                 let index = Netlink::open().unwrap().link("nic").unwrap().index;
-                let spec = XskSpec { device: "nic".into(), queue: 0, mode: BindMode::Copy };
-                let mut socket = XskSocket::open(&spec).unwrap();
+                let spec = XskSpec { device: "nic".into(), queue: 0, mode: BindMode::Copy, slots: SlotPlan::UPLINK };
+                let mut socket = XskSocket::open(&spec).unwrap().receiver;
                 let mut take = Take::attach("nic", index, mode, 9, *b"pW").unwrap();
                 let kernel = ["10.9.0.1:9", "10.9.0.1:10"].map(|address| UdpSocket::bind(address).unwrap());
                 kernel.iter().for_each(|one| one.set_read_timeout(Some(Duration::from_secs(2))).unwrap());

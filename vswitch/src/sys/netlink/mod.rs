@@ -1,10 +1,13 @@
 //! Synchronous rtnetlink: links, addresses, routes and neighbours of the calling thread's network namespace.
 //!
-//! One request at a time, its answer read to the end; no notifications, no multiplexing. Everything states what
-//! shall be ("replace"), so that setting up a port again after a restart changes nothing.
+//! One request at a time, its answer read to the end; notifications have a socket of their own (`monitor`). Everything
+//! states what shall be ("replace"), so that setting up a port again after a restart changes nothing.
 
 mod address;
+mod ipsec;
 mod link;
+mod monitor;
+mod outgoing;
 mod route;
 
 use std::fmt::Display;
@@ -16,7 +19,10 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 
 pub use address::LinkAddress;
+pub use ipsec::IpsecPolicies;
 pub use link::Link;
+pub use monitor::RouteMonitor;
+pub use outgoing::{Neighbour, RouteTo, default_hop_limits};
 pub use route::{ROUTE_PROTOCOL, RouteSpec};
 
 /// Messages in a netlink datagram begin at multiples of this many bytes.

@@ -146,7 +146,7 @@ fn own_route(message: &RouteMessage, any: IpNet, device: u32) -> Option<RouteSpe
     (ours && route.device == device).then_some(route)
 }
 
-fn ip_of(address: &RouteAddress) -> Option<IpAddr> {
+pub(super) fn ip_of(address: &RouteAddress) -> Option<IpAddr> {
     match address {
         RouteAddress::Inet(v4) => Some((*v4).into()),
         RouteAddress::Inet6(v6) => Some((*v6).into()),

@@ -63,7 +63,7 @@ pub enum UdpError {
 /// What a socket is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Role {
-    /// Receives on a port that other sockets of ours share, with `UDP_GRO`.
+    /// Receives on a port that other sockets of ours share.
     Receive,
     /// Sends, from a port of its own.
     Send,
@@ -110,13 +110,19 @@ impl UdpSocket {
                 // Tunnels may send none (RFC 6935); the inner packets bear their own.
                 need("UDP_NO_CHECK6_RX", libc::SOL_UDP, UDP_NO_CHECK6_RX, 1)?;
             }
-            // Without it datagrams simply come one by one.
-            let _slower = set_int(fd.as_fd(), libc::SOL_UDP, libc::UDP_GRO, 1);
         }
         let granted = set_buffer(fd.as_fd(), role, buffer_bytes);
         bind_to(&fd, address).map_err(|errno| UdpError::Bind { address, source: errno.into() })?;
         let address = local_address(&fd).unwrap_or(address);
         Ok(Self { fd, address, buffer_bytes: granted })
+    }
+
+    /// Has the kernel merge datagrams it receives from now on (`UDP_GRO`).
+    ///
+    /// # Errors
+    /// [`UdpError::Option`]; datagrams then come one by one.
+    pub fn enable_merging(&self) -> Result<(), UdpError> {
+        self.set("UDP_GRO", libc::SOL_UDP, libc::UDP_GRO)
     }
 
     /// Sends without a UDP checksum from now on. The kernel then refuses segmentation.
@@ -128,6 +134,11 @@ impl UdpSocket {
             SocketAddr::V4(_) => ("SO_NO_CHECK", libc::SOL_SOCKET, libc::SO_NO_CHECK),
             SocketAddr::V6(_) => ("UDP_NO_CHECK6_TX", libc::SOL_UDP, UDP_NO_CHECK6_TX),
         };
+        self.set(option, level, name)
+    }
+
+    /// Sets a socket option to 1.
+    fn set(&self, option: &'static str, level: c_int, name: c_int) -> Result<(), UdpError> {
         set_int(self.fd.as_fd(), level, name, 1).map_err(|errno| UdpError::Option {
             option,
             address: self.address,

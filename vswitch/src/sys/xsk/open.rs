@@ -1,6 +1,5 @@
 //! Opening: memory, rings and bind, and how many queues a NIC receives on.
 
-use std::collections::VecDeque;
 use std::error::Error;
 use std::ffi::CString;
 use std::fmt;
@@ -13,7 +12,8 @@ use nix::errno::Errno;
 use xsk_rs::config::{BindFlags, FrameSize, Interface, LibxdpFlags, QueueSize, SocketConfig, UmemConfig};
 use xsk_rs::{Socket, Umem};
 
-use super::{BURST, RX_RING, SLOT_BYTES, SLOTS, TX_RING, XskSocket};
+use super::receive::Bound;
+use super::{RX_RING, SLOT_BYTES, SlotPlan, XskReceiver, XskSender, XskSocket};
 
 /// How long the kernel is given to let go of a queue whose last socket was just closed: it does so behind our back.
 const BUSY_PATIENCE: Duration = Duration::from_secs(2);
@@ -49,14 +49,20 @@ pub struct XskSpec {
     pub queue: u32,
     /// How.
     pub mode: BindMode,
+    /// Slots of its halves.
+    pub slots: SlotPlan,
 }
 
 /// What can go wrong with a socket.
 #[derive(Debug, thiserror::Error)]
 pub enum XskError {
     /// No memory for the packets.
-    #[error("cannot set up {} KiB of packet memory for {device}: {reason}; raise the locked memory limit (ulimit -l)", SLOTS * SLOT_BYTES / 1024)]
+    #[error(
+        "cannot set up {kib} KiB of packet memory for {device}: {reason}; raise the locked memory limit (ulimit -l)"
+    )]
     Memory {
+        /// How much.
+        kib: usize,
         /// The NIC.
         device: String,
         /// What the kernel said.
@@ -125,14 +131,15 @@ impl XskSocket {
     fn open_once(spec: &XskSpec, multi_buffer: bool) -> Result<Self, (XskError, Option<Errno>)> {
         let memory = |error: &(dyn Error + 'static)| {
             let (reason, errno) = explain(error);
-            (XskError::Memory { device: spec.device.clone(), reason }, errno)
+            let kib = spec.slots.total() * SLOT_BYTES / 1024;
+            (XskError::Memory { kib, device: spec.device.clone(), reason }, errno)
         };
         let refused =
             |reason: String| XskError::Bind { device: spec.device.clone(), queue: spec.queue, mode: spec.mode, reason };
-        let (umem, slots) = memory_of_slots().map_err(|error| memory(error.as_ref()))?;
+        let (umem, mut slots) = memory_of(spec.slots).map_err(|error| memory(error.as_ref()))?;
         let name = CString::new(spec.device.as_str()).map_err(|error| (refused(error.to_string()), None))?;
-        let config = socket_config(spec.mode, multi_buffer).map_err(|error| memory(error.as_ref()))?;
-        // SAFETY: the memory is new, and used by this one socket and its rings only, which live in one struct with it.
+        let config = socket_config(spec, multi_buffer).map_err(|error| memory(error.as_ref()))?;
+        // SAFETY: the memory is new, and used by this one socket and its rings only; each half keeps a handle of it.
         let made = unsafe { Socket::new(config, &umem, &Interface::new(name), spec.queue) };
         let (tx, rx, rings) = made.map_err(|error| {
             let (reason, errno) = explain(&error);
@@ -141,42 +148,37 @@ impl XskSocket {
         let Some((fill, completion)) = rings else {
             return Err((refused("its rings are another socket's".to_owned()), None));
         };
-        let mut socket = Self {
-            rx,
-            tx,
-            fill,
-            completion,
-            umem,
-            queue: spec.queue,
-            mode: spec.mode,
-            multi_buffer,
-            free: slots,
-            pending: VecDeque::with_capacity(BURST),
-            in_fill: 0,
-            in_tx: 0,
-            held: 0,
-        };
-        socket.refill();
-        Ok(socket)
+        let bound = Bound { queue: spec.queue, mode: spec.mode, multi_buffer };
+        // The halves share memory, and no slot of it.
+        let to_send = slots.split_off(spec.slots.receive);
+        let mut receiver = XskReceiver::new((rx, fill), umem.clone(), bound, slots);
+        let sender = XskSender::new((tx, completion), umem, bound, to_send);
+        receiver.refill();
+        Ok(Self { receiver, sender })
     }
 }
 
 type Slots = Vec<xsk_rs::umem::frame::FrameDesc>;
 
-fn memory_of_slots() -> Result<(Umem, Slots), Box<dyn Error>> {
-    let slots = u32::try_from(SLOTS)?;
+fn memory_of(plan: SlotPlan) -> Result<(Umem, Slots), Box<dyn Error>> {
     let config = UmemConfig::builder()
         .frame_size(FrameSize::new(u32::try_from(SLOT_BYTES)?)?)
-        // All slots fit either ring, so that giving some is never refused for want of room.
-        .fill_queue_size(QueueSize::new(slots)?)
-        .comp_queue_size(QueueSize::new(slots)?)
+        // All slots of a half fit its ring, so that giving some is never refused for want of room.
+        .fill_queue_size(ring_of(plan.receive)?)
+        .comp_queue_size(ring_of(plan.send)?)
         .build()?;
-    Ok(Umem::new(config, NonZeroU32::new(slots).ok_or("no slots")?, false)?)
+    let slots = NonZeroU32::new(u32::try_from(plan.total())?).ok_or("no slots")?;
+    Ok(Umem::new(config, slots, false)?)
 }
 
-fn socket_config(mode: BindMode, multi_buffer: bool) -> Result<SocketConfig, Box<dyn Error>> {
+/// A ring with room for as many; there is no empty one.
+fn ring_of(slots: usize) -> Result<QueueSize, Box<dyn Error>> {
+    Ok(QueueSize::new(u32::try_from(slots.max(1).next_power_of_two())?)?)
+}
+
+fn socket_config(spec: &XskSpec, multi_buffer: bool) -> Result<SocketConfig, Box<dyn Error>> {
     let mut flags = BindFlags::XDP_USE_NEED_WAKEUP;
-    flags |= match mode {
+    flags |= match spec.mode {
         BindMode::ZeroCopy => BindFlags::XDP_ZEROCOPY,
         BindMode::Copy => BindFlags::XDP_COPY,
     };
@@ -184,8 +186,8 @@ fn socket_config(mode: BindMode, multi_buffer: bool) -> Result<SocketConfig, Box
         flags |= BindFlags::XDP_USE_SG;
     }
     let config = SocketConfig::builder()
-        .rx_queue_size(QueueSize::new(RX_RING)?)
-        .tx_queue_size(QueueSize::new(TX_RING)?)
+        .rx_queue_size(ring_of(spec.slots.receive.min(RX_RING))?)
+        .tx_queue_size(ring_of(spec.slots.send)?)
         // libxdp's own program would take all traffic of the queue.
         .libxdp_flags(LibxdpFlags::XSK_LIBXDP_FLAGS_INHIBIT_PROG_LOAD)
         .bind_flags(flags)
@@ -227,11 +229,20 @@ struct Channels {
     combined: u32,
 }
 
-/// Queues a NIC of the calling thread's namespace receives on; 1 where its driver does not say.
+/// Queues of a NIC.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Queues {
+    /// It receives on.
+    pub receive: u32,
+    /// It sends on. Numbered as those are, and there may be fewer.
+    pub send: u32,
+}
+
+/// Queues of a NIC of the calling thread's namespace; 1 each where its driver does not say.
 ///
 /// # Errors
 /// [`XskError::Queues`] when there is no such NIC.
-pub fn rx_queues(device: &str) -> Result<u32, XskError> {
+pub fn queues(device: &str) -> Result<Queues, XskError> {
     let failed = |source: io::Error| XskError::Queues { device: device.to_owned(), source };
     // SAFETY: a new descriptor that nothing else owns, or an error.
     let socket = unsafe {
@@ -250,8 +261,11 @@ pub fn rx_queues(device: &str) -> Result<u32, XskError> {
     request.ifr_ifru.ifru_data = (&raw mut channels).cast();
     // SAFETY: the request names a command whose structure it points to; both outlive the call.
     match Errno::result(unsafe { libc::ioctl(socket.as_raw_fd(), SIOCETHTOOL, &raw mut request) }) {
-        Ok(_) => Ok((channels.rx + channels.combined).max(1)),
-        Err(Errno::EOPNOTSUPP) => Ok(1),
+        Ok(_) => Ok(Queues {
+            receive: (channels.rx + channels.combined).max(1),
+            send: (channels.tx + channels.combined).max(1),
+        }),
+        Err(Errno::EOPNOTSUPP) => Ok(Queues { receive: 1, send: 1 }),
         Err(errno) => Err(failed(errno.into())),
     }
 }

@@ -20,11 +20,11 @@ fn tunnelled(number: usize, len: usize) -> Vec<u8> {
 }
 
 fn open(queue: u32, mode: BindMode) -> Result<XskSocket, XskError> {
-    XskSocket::open(&XskSpec { device: "nic".into(), queue, mode })
+    XskSocket::open(&XskSpec { device: "nic".into(), queue, mode, slots: SlotPlan::UPLINK })
 }
 
 /// A program on `nic` that steers to this socket.
-fn steer(socket: &XskSocket, mode: AttachMode) -> Steering {
+fn steer(socket: &XskReceiver, mode: AttachMode) -> Steering {
     let index = Netlink::open().unwrap().link("nic").unwrap().index;
     let addresses = vec!["10.9.0.1".parse().unwrap()];
     let mut steering =
@@ -35,13 +35,13 @@ fn steer(socket: &XskSocket, mode: AttachMode) -> Steering {
 }
 
 #[track_caller]
-fn assert_conserved(socket: &mut XskSocket) {
+fn assert_conserved(socket: &mut XskReceiver) {
     let census = socket.census();
-    assert_eq!(census.total(), SLOTS, "{census:?}");
+    assert_eq!(census.total(), SlotPlan::UPLINK.receive, "{census:?}");
 }
 
 /// Packets as they came, each put together from its slots.
-fn receive(socket: &mut XskSocket, count: usize) -> Vec<Vec<u8>> {
+fn receive(socket: &mut XskReceiver, count: usize) -> Vec<Vec<u8>> {
     let (mut packets, mut packet) = (vec![], vec![]);
     for _ in 0..200 {
         while let Some(slot) = socket.receive() {
@@ -73,11 +73,11 @@ fn datagrams_come_in_order_and_no_slot_is_lost() {
     for mode in [AttachMode::Native, AttachMode::Generic] {
         let (near, far) = wire();
         near.enter(|| {
-            let mut socket = open(0, BindMode::Copy).unwrap();
+            let (mut socket, _sender) = open(0, BindMode::Copy).unwrap().split();
             let _steering = steer(&socket, mode);
             let sender = far.enter(|| UdpSocket::bind("10.9.0.2:0").unwrap());
             // More than the socket has slots, so that each is used again.
-            for round in 0..(SLOTS / 64 + 20) {
+            for round in 0..(SlotPlan::UPLINK.total() / 64 + 20) {
                 for number in 0..64 {
                     sender.send_to(&tunnelled(round + number, 100 + number), ("10.9.0.1", PORT)).unwrap();
                 }
@@ -101,7 +101,7 @@ fn a_packet_longer_than_a_slot_comes_in_several() {
         near.ip("link set nic mtu 9000");
         far.ip("link set far mtu 9000");
         near.enter(|| {
-            let mut socket = open(0, BindMode::Copy).unwrap();
+            let mut socket = open(0, BindMode::Copy).unwrap().receiver;
             assert!(socket.is_multi_buffer(), "this kernel has XDP_USE_SG");
             let _steering = steer(&socket, mode);
             let payload = tunnelled(0, 8_900);
@@ -120,7 +120,8 @@ fn packets_are_sent_and_their_slots_come_back() {
     receiver.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     let far_mac = far.enter(|| Netlink::open().unwrap().link("far").unwrap().mac.unwrap());
     near.enter(|| {
-        let mut socket = open(0, BindMode::Copy).unwrap();
+        let mut socket = open(0, BindMode::Copy).unwrap().sender;
+        let conserved = |socket: &XskSender| assert_eq!(socket.census().total(), SlotPlan::UPLINK.send);
         let ip = [&[0x45, 0, 0, 33, 0, 0, 0, 0, 64, 17, 0x66, 0xb8, 10, 9, 0, 1, 10, 9, 0, 2][..]].concat();
         let udp = [&6_000_u16.to_be_bytes()[..], &7_000_u16.to_be_bytes(), &13_u16.to_be_bytes(), &[0; 2]].concat();
         let head = [&far_mac.0[..], &[2, 0, 0, 0, 0, 1, 8, 0], &ip, &udp].concat();
@@ -129,7 +130,7 @@ fn packets_are_sent_and_their_slots_come_back() {
             assert!(socket.write(&mut slot, &[&head, b"abc", &number.to_be_bytes()]));
             socket.send(slot).expect("the ring has room");
             socket.kick();
-            assert_conserved(&mut socket);
+            conserved(&socket);
             let mut bytes = [0; 16];
             let (len, _) = receiver.recv_from(&mut bytes).unwrap();
             assert_eq!(bytes[..len], [&b"abc"[..], &number.to_be_bytes()].concat());
@@ -139,8 +140,37 @@ fn packets_are_sent_and_their_slots_come_back() {
         let mut slot = socket.take().unwrap();
         assert!(!socket.write(&mut slot, &[&[0; SLOT_DATA_BYTES + 1]]), "longer than a slot");
         socket.release(slot);
-        assert_conserved(&mut socket);
+        conserved(&socket);
     });
+}
+
+#[test]
+fn the_halves_of_a_socket_work_on_two_threads_with_slots_of_their_own() {
+    let (near, far) = wire();
+    let far_socket = far.enter(|| UdpSocket::bind("10.9.0.2:0").unwrap());
+    let (mut receiver, mut sender, _steering) = near.enter(|| {
+        let (receiver, sender) = open(0, BindMode::Copy).unwrap().split();
+        let steering = steer(&receiver, AttachMode::Native);
+        (receiver, sender, steering)
+    });
+    let sending = std::thread::spawn(move || {
+        for _ in 0..5_000 {
+            if let Some(mut slot) = sender.take() {
+                assert!(sender.write(&mut slot, &[&[2; 12], &[0x88, 0xb5], &[7; 50]]));
+                sender.send(slot).expect("the ring has room for every slot");
+            }
+            sender.kick();
+            assert_eq!(sender.census().total(), SlotPlan::UPLINK.send);
+        }
+        sender.unsent()
+    });
+    for round in 0..100 {
+        far_socket.send_to(&tunnelled(round, 200), ("10.9.0.1", PORT)).unwrap();
+        let packets = receive(&mut receiver, 1);
+        assert_eq!(packets[0][14 + 20 + 8..], tunnelled(round, 200));
+    }
+    assert_eq!(sending.join().unwrap(), 0);
+    assert_conserved(&mut receiver);
 }
 
 #[test]
@@ -160,7 +190,7 @@ fn a_queue_can_be_bound_again_at_once_after_its_socket_was_closed() {
     near.enter(|| {
         for _ in 0..5 {
             let socket = open(0, BindMode::Copy).unwrap();
-            let steering = steer(&socket, AttachMode::Native);
+            let steering = steer(&socket.receiver, AttachMode::Native);
             drop(steering);
             drop(socket);
         }
@@ -168,13 +198,13 @@ fn a_queue_can_be_bound_again_at_once_after_its_socket_was_closed() {
 }
 
 #[test]
-fn a_nic_says_how_many_queues_it_receives_on() {
+fn a_nic_says_how_many_queues_it_receives_and_sends_on() {
     let near = TestNetns::new();
-    near.ip("link add nic numrxqueues 4 numtxqueues 4 type veth peer name far");
+    near.ip("link add nic numrxqueues 4 numtxqueues 2 type veth peer name far");
     near.enter(|| {
-        assert_eq!(rx_queues("nic").unwrap(), 4);
-        assert_eq!(rx_queues("lo").unwrap(), 1, "its driver does not say");
-        let error = rx_queues("nowhere").unwrap_err().to_string();
+        assert_eq!(queues("nic").unwrap(), Queues { receive: 4, send: 2 });
+        assert_eq!(queues("lo").unwrap(), Queues { receive: 1, send: 1 }, "its driver does not say");
+        let error = queues("nowhere").unwrap_err().to_string();
         assert!(error.contains("nowhere"), "{error}");
     });
 }

@@ -21,6 +21,8 @@ struct Odd {
     kept: Vec<Frame>,
     sent: Arc<AtomicU64>,
     flushed: Arc<AtomicU64>,
+    /// Flushes that leave something over.
+    short_of_room: u64,
 }
 
 impl PortRx for Odd {
@@ -42,6 +44,11 @@ impl PortTx for Odd {
 
     fn flush(&mut self) {
         self.flushed.store(self.sent.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.short_of_room = self.short_of_room.saturating_sub(1);
+    }
+
+    fn has_unsent(&mut self) -> bool {
+        self.short_of_room > 0
     }
 
     fn offloads_disabled(&mut self) -> u64 {
@@ -100,4 +107,17 @@ fn what_the_switch_originates_is_flushed() {
     let own = [10, 244, 1, 1].into();
     engine.originate(&snapshot(), PORT, &nd::arp_request(Mac([2, 0, 0, 0, 0, 1]), own, own));
     assert_eq!(flushed.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn what_a_device_had_no_room_for_is_flushed_again_until_nothing_is_left() {
+    let mut engine = engine(false, Odd { short_of_room: 3, ..Odd::default() });
+    let own = [10, 244, 1, 1].into();
+    engine.originate(&snapshot(), PORT, &nd::arp_request(Mac([2, 0, 0, 0, 0, 1]), own, own));
+    assert!(engine.send_left_over());
+    assert!(!engine.send_left_over());
+    let mut engine = self::engine(false, Odd { short_of_room: 3, ..Odd::default() });
+    engine.originate(&snapshot(), PORT, &nd::arp_request(Mac([2, 0, 0, 0, 0, 1]), own, own));
+    engine.detach(PORT);
+    assert!(!engine.send_left_over(), "gone with its port");
 }
