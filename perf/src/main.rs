@@ -1,11 +1,12 @@
 //! podwire-perf: measures podwire on this machine.
 //!
-//! `pipeline` runs the real pipeline in memory, without devices or privileges. `run` builds pods, nodes and peers in
-//! network namespaces and measures them side by side; `compare` judges two such runs. Real NICs and AF_XDP generators are
-//! not here yet.
+//! `pipeline` runs the real pipeline in memory, without devices or privileges, and `budget` its stages one by one. `run`
+//! builds pods, nodes and peers in network namespaces and measures them side by side; `compare` judges two such runs.
+//! `wire` sends and counts frames on interfaces that are there, such as real NICs.
 #![deny(unsafe_code)]
 
 mod allocator;
+mod budget;
 mod compare;
 mod generate;
 mod host;
@@ -17,6 +18,7 @@ mod run;
 mod scenario;
 mod search;
 mod side;
+mod wire;
 
 use std::process::ExitCode;
 
@@ -38,17 +40,23 @@ struct Args {
 enum Command {
     /// Mpps, ns and allocations a frame of the in-memory pipeline at 64 bytes
     Pipeline(pipeline::Options),
+    /// What each stage costs a packet, in memory, and the cores that 40 and 200 Gb/s need of it
+    Budget(budget::Options),
     /// Throughput, latency and loss beside the kernel and other switches, in network namespaces (root)
     Run(run::Options),
     /// How the ratios of two runs differ
     Compare(compare::Options),
+    /// Frames over real NICs: rate, loss, order and latency, and the highest rates (root)
+    Wire(wire::Options),
 }
 
 fn main() -> ExitCode {
     let faults = match Args::parse().command {
         Command::Pipeline(options) => pipeline(&options),
+        Command::Budget(options) => budget(&options),
         Command::Run(options) => run(&options),
         Command::Compare(options) => compare(&options),
+        Command::Wire(options) => wire(&options),
     };
     match faults {
         Ok(faults) if faults.is_empty() => ExitCode::SUCCESS,
@@ -72,6 +80,13 @@ fn pipeline(options: &pipeline::Options) -> Result<Faults> {
     Ok(report.faults())
 }
 
+/// A goal that is missed is said and is no fault: the machine may be slow.
+fn budget(options: &budget::Options) -> Result<Faults> {
+    let report = budget::run(options)?;
+    show(&report.render(options.output));
+    Ok(Faults::new())
+}
+
 fn run(options: &run::Options) -> Result<Faults> {
     let report = run::run(options)?;
     show(&report.render(options.output)?);
@@ -88,6 +103,11 @@ fn compare(options: &compare::Options) -> Result<Faults> {
     let comparison = compare::compare(options)?;
     show(&comparison.render());
     Ok(options.gate.map(|gate| comparison.faults(gate)).unwrap_or_default())
+}
+
+fn wire(options: &wire::Options) -> Result<Faults> {
+    show(&wire::run(options)?.render(options.output));
+    Ok(Faults::new())
 }
 
 #[allow(clippy::print_stdout, reason = "the report is what this program is for")]
@@ -138,11 +158,24 @@ mod tests {
         ] {
             assert!(parse(&format!("podwire-perf pipeline {bad}")).is_err(), "{bad}");
         }
-        for bad in ["run --rounds 0", "run -o xml", "compare a.json", "compare a b --gate 101", "compare a b --gate x"]
-        {
+        for bad in [
+            "budget --seconds 0",
+            "budget --flows 0",
+            "run --rounds 0",
+            "run -o xml",
+            "compare a.json",
+            "compare a b --gate 101",
+            "compare a b --gate x",
+        ] {
             assert!(Args::try_parse_from(format!("podwire-perf {bad}").split(' ')).is_err(), "{bad}");
         }
-        for good in ["run", "run x.toml --rounds 3 --only a,b --html a.html", "compare a b --gate 10"] {
+        for good in [
+            "budget --seconds 0.1 -o json",
+            "run --budget",
+            "run",
+            "run x.toml --rounds 3 --only a,b --html a.html",
+            "compare a b --gate 10",
+        ] {
             assert!(Args::try_parse_from(format!("podwire-perf {good}").split(' ')).is_ok(), "{good}");
         }
     }

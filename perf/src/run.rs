@@ -9,13 +9,13 @@ use anyhow::{Context, Result};
 use clap::Args;
 use podwire_vswitch::sys::clock::unix_ms;
 
-use crate::generate;
 use crate::host::Host;
 use crate::lab::{self, CpuTime, program_version, stop};
 use crate::metric::Sample;
 use crate::report::{Format, Report, SCHEMA, ScenarioReport, SideReport, Skipped};
 use crate::scenario::{self, Scenario};
 use crate::side::{Built, Side, Site};
+use crate::{budget, generate};
 
 /// After a side goes on and before it is measured.
 const SETTLE: Duration = Duration::from_millis(50);
@@ -33,6 +33,9 @@ pub(crate) struct Options {
     /// Only these scenarios
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub(crate) only: Vec<String>,
+    /// Also measure what each stage costs in memory, as `podwire-perf budget`; the whole standard set does
+    #[arg(long)]
+    pub(crate) budget: bool,
     /// Where podwired is; the folder of this program when not given
     #[arg(long, value_name = "FOLDER")]
     pub(crate) bin_dir: Option<PathBuf>,
@@ -45,6 +48,13 @@ pub(crate) struct Options {
     /// Write a report with charts to this file
     #[arg(long, value_name = "FILE")]
     pub(crate) html: Option<PathBuf>,
+}
+
+impl Options {
+    /// Whether the stages are measured too: once, after everything else.
+    fn has_budget(&self) -> bool {
+        self.budget || (self.file.is_none() && self.only.is_empty())
+    }
 }
 
 /// Runs everything that was asked for. A scenario that fails is in the report; a signal ends it all.
@@ -63,6 +73,7 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
         congestion_control: None,
         versions: versions(&bin_dir),
         scenarios: Vec::new(),
+        budget: None,
     };
     let mut progress = Progress::of(&scenarios);
     for scenario in scenarios {
@@ -77,6 +88,10 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
         }
         done.judge();
         report.scenarios.push(done);
+    }
+    if options.has_budget() {
+        eprintln!("budget: what each stage costs, in memory");
+        report.budget = Some(budget::run(&budget::Options::default())?);
     }
     Ok(report)
 }

@@ -3,6 +3,7 @@
 //! Whether a scenario makes sense is decided here, before anything is built.
 
 mod peer;
+mod size;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,6 +14,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use peer::{Peer, PeerKind, PodwireOptions};
+pub(crate) use size::PacketSize;
 
 use crate::lab::Wire;
 use crate::metric::Metric;
@@ -22,6 +24,9 @@ const STANDARD: &str = include_str!("scenarios/standard.toml");
 /// Rounds and seconds of one scenario at most, so that a slip of the pen is no lost night.
 const ROUNDS_MAX: usize = 1_000;
 const SECONDS_MAX: f64 = 3_600.0;
+
+/// Longest frame of a pod: an MTU of 1450 with Ethernet's header and FCS.
+pub(crate) const POD_FRAME_BYTES_MAX: usize = 1_468;
 
 /// How the pods lie to each other.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -50,10 +55,10 @@ pub(crate) enum Measure {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         rate: Option<f64>,
     },
-    /// UDP packets of one size.
+    /// UDP packets.
     Packets {
-        /// Bytes of the Ethernet frame, FCS counted as RFC 2544 does.
-        size: usize,
+        /// Of the Ethernet frames, such as `64` or `"imix"`.
+        size: PacketSize,
         /// Look for the highest rates without and with little loss, and do not only flood.
         #[serde(default)]
         search: bool,
@@ -101,8 +106,8 @@ impl Measure {
             Self::Request { rate: Some(rate) } => {
                 format!("TCP request/response of 64 bytes, {rate} a second, from when each should have left")
             }
-            Self::Packets { size, search: false } => format!("a flood of UDP in frames of {size} bytes"),
-            Self::Packets { size, search: true } => format!("UDP in frames of {size} bytes, highest rates"),
+            Self::Packets { size, search: false } => format!("a flood of UDP in {size}"),
+            Self::Packets { size, search: true } => format!("UDP in {size}, highest rates"),
             Self::FirstPing { silence } => format!("the first ping after {silence} s of silence"),
             Self::Idle {} => "idle".to_owned(),
             Self::Connections {} => "TCP connections, one after the other".to_owned(),
@@ -224,7 +229,12 @@ impl Scenario {
                     "`congestion` has to be the name of a congestion control, such as \"cubic\""
                 );
             }
-            Measure::Packets { size, .. } => ensure!((64..=1_468).contains(size), "`size` has to be from 64 to 1468"),
+            Measure::Packets { size, .. } => {
+                ensure!(
+                    size.fits(POD_FRAME_BYTES_MAX),
+                    "`size` has to be from 64 to {POD_FRAME_BYTES_MAX}, or \"imix\""
+                );
+            }
             Measure::Request { rate: Some(rate) } => {
                 ensure!((1.0..=1e6).contains(rate), "`rate` has to be from 1 to 1000000");
             }

@@ -1,7 +1,7 @@
 //! What flows between the two pods of a side, and what is counted of it: one file a generator.
 //!
 //! All of them use real kernel sockets, as pods do. A socket belongs to the namespace it is made in, so it is made by a
-//! thread that has entered that, and may be used by any. AF_XDP generators and real NICs are not here.
+//! thread that has entered that, and may be used by any. AF_XDP generators and real NICs are `wire`'s.
 
 mod connections;
 mod idle;
@@ -20,6 +20,7 @@ use podwire_vswitch::sys::clock::mono_now;
 use crate::lab::{Netns, Spender, stop};
 use crate::metric::Sample;
 use crate::scenario::{Measure, Scenario};
+pub(crate) use packets::wait;
 
 /// How long the first connection of a measurement may take: a switch that was just made or woken needs a moment.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
@@ -89,6 +90,7 @@ impl Path<'_> {
     }
 }
 
-fn nanos(time: Duration) -> u64 {
+/// A time in nanoseconds.
+pub(crate) fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -1,4 +1,4 @@
-//! UDP packets of one size, by `sendmmsg`: a flood, or paced at a rate, and a sink that counts them.
+//! UDP packets of one size or a mix of sizes, by `sendmmsg`: a flood, or paced at a rate, and a sink that counts them.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -15,6 +15,7 @@ use podwire_vswitch::sys::clock::mono_now;
 use super::{Path, Span, nanos};
 use crate::lab::stop;
 use crate::metric::{LossPoint, Metric, Sample};
+use crate::scenario::{POD_FRAME_BYTES_MAX, PacketSize};
 use crate::search::{Search, Trial, search};
 
 /// What a frame has beside the payload: Ethernet with FCS, IPv4, UDP.
@@ -33,8 +34,9 @@ const SEARCH_WIDTH: f64 = 0.05;
 const LATE: f64 = 0.05;
 
 /// What a flood is received of, or the highest rates with none and with little loss.
-pub(super) fn measure(path: &Path<'_>, size: usize, searching: bool, span: Span) -> Result<Sample> {
-    let pair = Pair::new(path, size - OVERHEAD_BYTES)?;
+pub(super) fn measure(path: &Path<'_>, size: PacketSize, searching: bool, span: Span) -> Result<Sample> {
+    let turns = size.turns(POD_FRAME_BYTES_MAX).into_iter().map(|bytes| bytes - OVERHEAD_BYTES).collect();
+    let pair = Pair::new(path, turns)?;
     pair.offer(None, span.warm_up)?;
     let flood = pair.offer(None, span.time)?;
     let forwarded = flood.received_pps();
@@ -93,11 +95,14 @@ impl Offered {
 struct Pair {
     sender: UdpSocket,
     sink: UdpSocket,
+    /// Payload bytes of packets in turn.
+    turns: Vec<usize>,
+    /// As long as the longest.
     payload: Vec<u8>,
 }
 
 impl Pair {
-    fn new(path: &Path<'_>, bytes: usize) -> Result<Self> {
+    fn new(path: &Path<'_>, turns: Vec<usize>) -> Result<Self> {
         let bind = || UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0));
         let sink = path.to.enter(bind)?.context("cannot open the sink's socket")?;
         setsockopt(&sink, sockopt::RcvBufForce, &SINK_BYTES).context("cannot enlarge the sink's buffer")?;
@@ -105,7 +110,12 @@ impl Pair {
         let port = sink.local_addr().context("the sink has no address")?.port();
         let sender = path.from.enter(bind)?.context("cannot open the sender's socket")?;
         sender.connect(SocketAddr::new(path.target.into(), port)).context("the receiving pod has no route")?;
-        Ok(Self { sender, sink, payload: vec![0; bytes] })
+        Ok(Self::of(sender, sink, turns))
+    }
+
+    fn of(sender: UdpSocket, sink: UdpSocket, turns: Vec<usize>) -> Self {
+        let payload = vec![0; turns.iter().copied().max().unwrap_or(0)];
+        Self { sender, sink, turns, payload }
     }
 
     /// Offers packets for a while, at a rate or as many as go.
@@ -130,7 +140,9 @@ impl Pair {
     fn send(&self, rate: Option<f64>, time: Duration) -> Result<(u64, u64)> {
         let burst = rate.map_or(BURST, |rate| ((rate * BURST_SECONDS) as usize).clamp(1, BURST));
         let last = rate.map_or(u64::MAX, |rate| (rate * time.as_secs_f64()).round() as u64);
-        let slices: Vec<[IoSlice<'_>; 1]> = (0..burst).map(|_| [IoSlice::new(&self.payload)]).collect();
+        // From any turn on there are enough for a burst.
+        let turns = self.turns.iter().cycle().take(burst + self.turns.len());
+        let slices: Vec<[IoSlice<'_>; 1]> = turns.map(|&bytes| [IoSlice::new(&self.payload[..bytes])]).collect();
         let mut headers = MultiHeaders::<()>::preallocate(burst, None);
         let addresses = vec![None; burst];
         let latest = nanos(if rate.is_some() { time.mul_f64(1.0 + LATE) } else { time });
@@ -147,7 +159,9 @@ impl Pair {
                 continue;
             }
             let count = usize::try_from(last - sent).unwrap_or(burst).min(burst);
-            match sendmmsg(self.sender.as_raw_fd(), &mut headers, &slices[..count], &addresses, [], MsgFlags::empty()) {
+            let turn = usize::try_from(sent % self.turns.len() as u64).unwrap_or(0);
+            let slices = &slices[turn..turn + count];
+            match sendmmsg(self.sender.as_raw_fd(), &mut headers, slices, &addresses, [], MsgFlags::empty()) {
                 Ok(done) => sent += done.count() as u64,
                 // Refused: an ICMP error of a packet before, such as for a sink that is not there yet.
                 Err(Errno::ENOBUFS | Errno::EAGAIN | Errno::EINTR | Errno::ECONNREFUSED) => {}
@@ -176,7 +190,7 @@ impl Pair {
 }
 
 /// Waits without holding the core from the switch: sleeps when it is long, offers the core when it is short.
-fn wait(ns: u64) {
+pub(crate) fn wait(ns: u64) {
     const SLEEP_NS_MIN: u64 = 150_000;
     if ns > SLEEP_NS_MIN {
         thread::sleep(Duration::from_nanos(ns - SLEEP_NS_MIN / 2));
@@ -189,20 +203,30 @@ fn wait(ns: u64) {
 mod tests {
     use super::*;
 
-    fn local() -> Pair {
+    fn local(turns: &[usize]) -> Pair {
         let sink = UdpSocket::bind("127.0.0.1:0").unwrap();
         sink.set_read_timeout(Some(DRAIN / 3)).unwrap();
         let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
         sender.connect(sink.local_addr().unwrap()).unwrap();
-        Pair { sender, sink, payload: vec![0; 18] }
+        Pair::of(sender, sink, turns.to_vec())
     }
 
     #[test]
     fn a_paced_offer_is_as_large_as_wanted_and_all_of_it_is_counted() {
-        let offered = local().offer(Some(20_000.0), Duration::from_millis(200)).unwrap();
+        let offered = local(&[18]).offer(Some(20_000.0), Duration::from_millis(200)).unwrap();
         assert!(offered.sent <= 4_000 && offered.sent > 3_000, "{offered:?}");
         assert_eq!(offered.received, offered.sent);
         assert!((offered.wanted - 4_000.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn packets_of_a_mix_are_sent_in_turn_whatever_the_bursts() {
+        let pair = local(&[18, 500, 100]);
+        let (sent, _) = pair.send(Some(8_000.0), Duration::from_millis(10)).unwrap();
+        let mut bytes = [0; 1_000];
+        let came: Vec<usize> = (0..sent).map(|_| pair.sink.recv(&mut bytes).unwrap()).collect();
+        assert!(came.len() > 30, "{} packets", came.len());
+        assert!(came.iter().zip([18, 500, 100].iter().cycle()).all(|(came, turn)| came == turn), "{came:?}");
     }
 
     #[test]

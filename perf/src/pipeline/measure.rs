@@ -17,6 +17,7 @@ use podwire_vswitch::pipeline::{NoProbe, WorkerState, forward};
 use podwire_vswitch::port::{Outgoing, PortTx, TxError};
 use podwire_vswitch::stats::{WorkerStats, totals};
 use podwire_vswitch::sys::clock::mono_now;
+use podwire_vswitch::wire::{parse_into, vxlan};
 use podwire_vswitch::worker::Transmitter;
 
 use super::report::Line;
@@ -50,7 +51,8 @@ impl PortTx for Discard {
 }
 
 /// One worker's engine, as far as it is measured.
-struct Bench<'a> {
+#[derive(Debug)]
+pub(crate) struct Bench<'a> {
     traffic: &'a Traffic,
     at: usize,
     pool: FramePool,
@@ -76,8 +78,21 @@ impl Round {
     }
 }
 
+/// What the parts of one batch took.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Parts {
+    pub(crate) frames: u64,
+    /// Reading the headers alone.
+    pub(crate) parse_ns: u64,
+    /// `pipeline::forward`, which reads them itself.
+    pub(crate) forward_ns: u64,
+    /// Sending into nothing, and counting.
+    pub(crate) send_ns: u64,
+}
+
 impl<'a> Bench<'a> {
-    fn new(traffic: &'a Traffic, flows: usize) -> Self {
+    /// An engine whose flow cache keeps so many flows; 0 switches it off.
+    pub(crate) fn new(traffic: &'a Traffic, flows: usize) -> Self {
         let stats = Arc::new(WorkerStats::new(PORTS_MAX));
         let mut transmitter = Transmitter::new();
         for port in traffic.world.ports() {
@@ -120,8 +135,28 @@ impl<'a> Bench<'a> {
         round
     }
 
+    /// One batch, part by part. The headers are read once more than a worker does, for a time of their own.
+    pub(crate) fn parts(&mut self) -> Parts {
+        let snapshot = &self.traffic.world.snapshot;
+        self.traffic.refill(&mut self.at, &mut self.pool, &mut self.batch);
+        let start = mono_now();
+        for item in self.batch.items_mut() {
+            let tunnel = if item.frame.outer.is_some() { vxlan::HEADER_LEN } else { 0 };
+            let read = parse_into(&item.frame.bytes()[tunnel..], &item.frame.offload, &mut item.headers);
+            let _ = black_box(read);
+        }
+        let parsed = mono_now();
+        forward(snapshot, &mut self.state, parsed, &mut self.batch, &mut NoProbe);
+        let decided = mono_now();
+        self.transmitter.send(snapshot, &mut self.batch, &self.stats);
+        let sent = mono_now();
+        let frames = self.batch.len() as u64;
+        self.batch.recycle(&mut self.pool);
+        Parts { frames, parse_ns: parsed.since(start), forward_ns: decided.since(parsed), send_ns: sent.since(decided) }
+    }
+
     /// Frames that the worker's own counters say were forwarded.
-    fn forwarded(&self) -> u64 {
+    pub(crate) fn forwarded(&self) -> u64 {
         totals(std::slice::from_ref(&self.stats)).outcome(Verdict::Forward(PortId::NONE))
     }
 }
@@ -159,7 +194,7 @@ fn histogram() -> Histogram<u64> {
 }
 
 /// What one reading of the clock takes, in nanoseconds. A batch's time holds one.
-pub(super) fn clock_ns() -> f64 {
+pub(crate) fn clock_ns() -> f64 {
     const READINGS: u64 = 10_000;
     let start = mono_now();
     for _ in 1..READINGS {

@@ -16,7 +16,9 @@ use serde::Serialize;
 
 use crate::host::Host;
 use crate::report::Format;
+pub(crate) use measure::{Bench, clock_ns};
 use report::{Report, ratios};
+pub(crate) use traffic::Traffic;
 
 /// Entries `--tables` may ask for: the routes a switch may have, half of each family.
 const TABLES_MAX: u64 = podwire_vswitch::limits::ROUTES_MAX as u64 / 2;
@@ -82,7 +84,8 @@ fn flow_cache(text: &str) -> Result<usize, String> {
     }
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
+/// A length of time as a number of seconds.
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "give a number of seconds, such as 2 or 0.5".to_owned())?;
     match Duration::try_from_secs_f64(seconds) {
         Ok(duration) if !duration.is_zero() => Ok(duration),
@@ -108,7 +111,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Report> {
     }
     let ratios = ratios(&lines);
     let flow_cache = options.flow_cache;
-    Ok(Report { host: Host::this(), flow_cache, clock_ns: measure::clock_ns(), lines, ratios })
+    Ok(Report { host: Host::this(), flow_cache, clock_ns: clock_ns(), lines, ratios })
 }
 
 #[cfg(test)]

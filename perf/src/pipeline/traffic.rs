@@ -27,7 +27,7 @@ struct Stored {
 
 /// A switch and the frames that come to it, without end.
 #[derive(Debug)]
-pub(super) struct Traffic {
+pub(crate) struct Traffic {
     pub(super) scenario: Scenario,
     pub(super) world: World,
     stored: Vec<Stored>,
@@ -36,7 +36,7 @@ pub(super) struct Traffic {
 
 impl Traffic {
     /// The frames of `flows` flows through a switch with `tables` more entries in its tables.
-    pub(super) fn new(scenario: Scenario, flows: usize, tables: usize) -> Self {
+    pub(crate) fn new(scenario: Scenario, flows: usize, tables: usize) -> Self {
         let world = World::new(tables);
         let mut dice = Dice(SEED);
         let ports: Vec<PortId> = (0..PODS).map(|pod| world.port(pod)).collect();

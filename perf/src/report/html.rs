@@ -2,8 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::svg::{bars, escape, loss, percentiles};
+use super::svg::{bars, escape, loss, percentiles, values};
 use super::{Report, ScenarioReport, short};
+use crate::budget::{self, MTUS, Stage};
 use crate::metric::Metric;
 use crate::scenario::Measure;
 
@@ -29,6 +30,9 @@ pub(super) fn render(report: &Report) -> String {
     );
     for scenario in &report.scenarios {
         section(scenario, &mut page);
+    }
+    if let Some(report) = &report.budget {
+        budget(report, &mut page);
     }
     page + "</body>\n</html>\n"
 }
@@ -57,6 +61,49 @@ fn section(report: &ScenarioReport, page: &mut String) {
             writeln!(page, "<p class='small'>Skipped: {}</p>", escape(&format!("{}: {}", skipped.side, skipped.why)));
     }
     offloads(report, page);
+    page.push_str("</section>\n");
+}
+
+/// What each stage costs: a chart an MTU, the cores that come of it, and what is assumed.
+fn budget(report: &budget::Report, page: &mut String) {
+    page.push_str("<section>\n<h2>budget</h2>\n<p>What each stage costs in memory, without the kernel's part.</p>\n");
+    let class = if report.vxlan_ns <= report.vxlan_goal_ns { "met" } else { "missed" };
+    let _ = writeln!(page, "<p class='{class}'>{}</p>", escape(&report.verdict()));
+    for mtu in MTUS {
+        let title = format!("cost a stage, ns a packet at an MTU of {mtu}");
+        let cost = |stage: Stage| Some((stage.title(), report.cost(stage, mtu)?.ns_packet));
+        let rows: Vec<_> = Stage::ALL.into_iter().filter_map(cost).collect();
+        let _ = writeln!(page, "<h3>{title}</h3>\n{}", values(&title, &rows));
+    }
+    page.push_str("<table>\n<tr><th>stage</th>");
+    for mtu in MTUS {
+        let _ = write!(page, "<th>ns at {mtu}</th><th>ns a byte</th>");
+    }
+    page.push_str("</tr>\n");
+    for stage in Stage::ALL {
+        let _ = write!(page, "<tr><td>{}</td>", escape(stage.title()));
+        for cost in MTUS.iter().filter_map(|&mtu| report.cost(stage, mtu)) {
+            let _ = write!(page, "<td>{}</td><td>{:.4}</td>", short(cost.ns_packet), cost.ns_byte);
+        }
+        page.push_str("</tr>\n");
+    }
+    page.push_str("</table>\n<table>\n<tr><th>cores of the user part</th><th>MTU</th><th>Mpps</th>");
+    page.push_str("<th>with super-frames</th><th>packet by packet</th></tr>\n");
+    for need in &report.needs {
+        let _ = writeln!(
+            page,
+            "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+            escape(need.way.title()),
+            need.mtu,
+            short(need.packets_per_second / 1e6),
+            short(need.cores_super_frames),
+            short(need.cores_single)
+        );
+    }
+    page.push_str("</table>\n");
+    for sentence in &report.assumptions {
+        let _ = writeln!(page, "<p class='small'>{}</p>", escape(sentence));
+    }
     page.push_str("</section>\n");
 }
 

@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
+use crate::budget;
 use crate::host::Host;
 use crate::lab::InterfaceOffloads;
 use crate::metric::{LossPoint, Metric, Sample, median};
@@ -42,6 +43,9 @@ pub(crate) struct Report {
     /// Program and what it says of itself.
     pub(crate) versions: Vec<(String, String)>,
     pub(crate) scenarios: Vec<ScenarioReport>,
+    /// What each stage costs in memory, when that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) budget: Option<budget::Report>,
 }
 
 /// One scenario: what was asked, and what came of it.

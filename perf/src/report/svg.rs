@@ -45,15 +45,8 @@ pub(super) fn bars(sides: &[SideReport], metric: Metric) -> String {
     let mut svg = open(BAR.mul_add(figures.len() as f64, 8.0), &format!("{} of each side", metric.title()));
     for (at, (side, figure)) in figures.iter().enumerate() {
         let y = BAR.mul_add(at as f64, 4.0);
-        let (middle, length) = (y + 15.0, figure.median * scale);
-        let label = escape(&side.side.to_string());
-        let _ = write!(svg, "<text class='label' x='{:.0}' y='{middle:.0}'>{label}</text>", LABELS - 10.0);
-        let _ = write!(
-            svg,
-            "<rect class='c{}' x='{LABELS}' y='{y:.0}' width='{:.1}' height='18' rx='2'/>",
-            at % COLOURS,
-            length.max(1.0)
-        );
+        let middle = y + 15.0;
+        svg.push_str(&bar(at, &side.side.to_string(), figure.median * scale));
         for round in &figure.rounds {
             let x = round.mul_add(scale, LABELS);
             let _ = write!(svg, "<line class='mark' x1='{x:.1}' x2='{x:.1}' y1='{y:.0}' y2='{:.0}'/>", y + 18.0);
@@ -63,6 +56,33 @@ pub(super) fn bars(sides: &[SideReport], metric: Metric) -> String {
         let _ = write!(svg, "<text x='{end:.0}' y='{middle:.0}'>{}{ratio}</text>", short(figure.median));
     }
     svg + "</svg>"
+}
+
+/// A horizontal bar a name with its value.
+#[allow(clippy::cast_precision_loss, reason = "a handful of bars")]
+pub(super) fn values(title: &str, rows: &[(&str, f64)]) -> String {
+    let largest = rows.iter().map(|(_, value)| *value).fold(f64::MIN_POSITIVE, f64::max);
+    let scale = (WIDTH - LABELS - FIGURES) / largest;
+    let mut svg = open(BAR.mul_add(rows.len() as f64, 8.0), title);
+    for (at, (name, value)) in rows.iter().enumerate() {
+        svg.push_str(&bar(at, name, value * scale));
+        let (x, y) = (value.mul_add(scale, LABELS + 8.0), BAR.mul_add(at as f64, 19.0));
+        let _ = write!(svg, "<text x='{x:.1}' y='{y:.0}'>{}</text>", short(*value));
+    }
+    svg + "</svg>"
+}
+
+/// The bar at a place from the top, and its name.
+#[allow(clippy::cast_precision_loss, reason = "a handful of bars")]
+fn bar(at: usize, name: &str, length: f64) -> String {
+    let (y, colour, name) = (BAR.mul_add(at as f64, 4.0), at % COLOURS, escape(name));
+    format!(
+        "<text class='label' x='{:.0}' y='{:.0}'>{name}</text>\
+         <rect class='c{colour}' x='{LABELS}' y='{y:.0}' width='{:.1}' height='18' rx='2'/>",
+        LABELS - 10.0,
+        y + 15.0,
+        length.max(1.0)
+    )
 }
 
 /// Latency over percentile, the axis of latency logarithmic.

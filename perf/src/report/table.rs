@@ -19,6 +19,10 @@ pub(super) fn render(report: &Report) -> String {
         text.push('\n');
         one(scenario, &mut text);
     }
+    if let Some(budget) = &report.budget {
+        let _ = write!(text, "\n{}\n{}\n\n{}", budget.stages(), budget.verdict(), budget.cores());
+        text.push_str("`podwire-perf budget` says what these count and what not.\n");
+    }
     text.push_str("\nMedians of interleaved rounds; in parentheses the ratio to the first side of the table.");
     text
 }

@@ -34,6 +34,7 @@ pub(crate) fn report(bridge: &[f64], podwire: &[f64]) -> Report {
         congestion_control: Some("cubic".into()),
         versions: vec![("podwired".into(), "podwired 0.1.0".into())],
         scenarios: vec![one],
+        budget: None,
     }
 }
 
@@ -147,6 +148,21 @@ fn the_charts_show_every_side() {
     let chart = svg::percentiles(&latency);
     assert_eq!((chart.matches("<polyline").count(), chart.matches("<circle").count()), (2, 6), "{chart}");
     assert!([">10.00<", ">100.0<", ">1000<", ">10000<"].iter().all(|tick| chart.contains(tick)), "{chart}");
+}
+
+#[test]
+fn a_budget_has_its_chart_and_its_tables_and_comes_back_from_json() {
+    let mut report = report(&[20.0], &[18.0]);
+    assert!(!html::render(&report).contains("cost a stage"));
+    report.budget = Some(crate::budget::sample());
+    let page = html::render(&report);
+    assert!(page.contains("<h3>cost a stage, ns a packet at an MTU of 9000</h3>"), "{page}");
+    assert_eq!(page.matches(">coalesce<").count(), 3, "a bar at each MTU, and a row");
+    assert!(page.contains("Not counted: the kernel&#39;s copies"));
+    let text = report.render(Format::Table).unwrap();
+    assert!(text.contains("lookup L3, cache off") && text.contains("200 Gb/s inside one node"), "{text}");
+    let back: Report = serde_json::from_str(&report.render(Format::Json).unwrap()).unwrap();
+    assert_eq!(back.budget.unwrap().costs, report.budget.unwrap().costs);
 }
 
 #[test]

@@ -57,6 +57,18 @@ fn a_stream_says_whose_congestion_control_it_has() {
 }
 
 #[test]
+fn packets_have_one_size_or_the_simple_imix() {
+    let packets = |size: &str| parse(&ONE.replace("\"stream\", streams = 1", &format!("\"packets\", size = {size}")));
+    assert_eq!(packets("512").unwrap()[0].measure.describe(), "a flood of UDP in frames of 512 bytes");
+    let imix = packets("\"imix\"").unwrap();
+    assert_eq!(imix[0].measure, Measure::Packets { size: PacketSize::Imix, search: false });
+    for (size, says) in [("1469", "`size` has to be from 64 to 1468"), ("\"mix\"", "use bytes, or imix")] {
+        let error = format!("{:#}", packets(size).unwrap_err());
+        assert!(error.contains(says), "{error}");
+    }
+}
+
+#[test]
 fn a_scenario_that_makes_no_sense_is_refused() {
     for (line, says) in [
         ("round = 3", "unknown field `round`"),

@@ -5,6 +5,7 @@
 //! opens the sockets is `sys::xsk`'s.
 
 mod attached;
+mod take;
 
 use std::fmt;
 use std::io;
@@ -18,6 +19,7 @@ use aya::programs::{ProgramError, Xdp};
 use aya::{Ebpf, EbpfLoader, Pod};
 
 pub use attached::{Attached, NicLock, attached, detach_ours};
+pub use take::Take;
 
 /// The compiled program.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/steer.bpf.o");

@@ -10,6 +10,7 @@ pub mod clock;
 pub mod epoll;
 pub mod netlink;
 pub mod netns;
+pub mod packet;
 pub mod tap;
 pub mod udp;
 pub mod xsk;

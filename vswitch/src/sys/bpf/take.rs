@@ -1,0 +1,140 @@
+//! The program of podwire-perf's sink, `bpf/take.bpf.c`: its test frames go to AF_XDP sockets, everything else passes.
+//!
+//! Attached by a bpf link, which the kernel takes away with the process. The switch never loads it.
+
+use std::fmt;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use aya::maps::XskMap;
+use aya::programs::Xdp;
+use aya::programs::links::FdLink;
+use aya::programs::xdp::XdpMode;
+use aya::{Ebpf, EbpfLoader, Pod};
+
+use super::{AttachMode, BpfError, CONFIG, SOCKETS, attach_reason, with_causes};
+
+static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../bpf/take.bpf.o");
+/// Name of the program in the object, and in the kernel.
+const PROGRAM: &str = "podwire_take";
+
+/// `struct config` of the source.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Config {
+    port: [u8; 2],
+    magic: [u8; 2],
+}
+
+// SAFETY: plain bytes in C layout without padding.
+unsafe impl Pod for Config {}
+
+/// The program, attached to one NIC. Dropping it detaches it.
+pub struct Take {
+    // The link goes first, so that nothing is redirected any more when the map goes.
+    _link: FdLink,
+    bpf: Ebpf,
+}
+
+impl fmt::Debug for Take {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Take").finish_non_exhaustive()
+    }
+}
+
+impl Take {
+    /// Takes UDP datagrams to `port` that begin with `magic` off a NIC, once their queue has a socket.
+    ///
+    /// # Errors
+    /// [`BpfError::Load`] and [`BpfError::Attach`], also when another program is there.
+    pub fn attach(device: &str, index: u32, mode: AttachMode, port: u16, magic: [u8; 2]) -> Result<Self, BpfError> {
+        let config = Config { port: port.to_be_bytes(), magic };
+        let failed = |reason: &dyn fmt::Display| BpfError::Load { reason: reason.to_string() };
+        let loaded = EbpfLoader::new().btf(None).override_global(CONFIG, &config, true).load(OBJECT);
+        let mut bpf = loaded.map_err(|error| failed(&with_causes(&error)))?;
+        let program = program(&mut bpf)?;
+        program.load().map_err(|error| failed(&with_causes(&error)))?;
+        let refused = |reason: String| BpfError::Attach { device: device.to_owned(), mode, reason };
+        let kernel_mode = match mode {
+            AttachMode::Native => XdpMode::Driver,
+            AttachMode::Generic => XdpMode::Skb,
+        };
+        let id = program.attach_to_if_index(index, kernel_mode).map_err(|error| refused(attach_reason(&error)))?;
+        let link = program.take_link(id).map_err(|error| refused(error.to_string()))?;
+        let no_link = |_| refused("the kernel has no bpf links for XDP (Linux 5.9)".to_owned());
+        Ok(Self { _link: FdLink::try_from(link).map_err(no_link)?, bpf })
+    }
+
+    /// Redirects what is to be taken and comes in on a queue to an AF_XDP socket.
+    ///
+    /// # Errors
+    /// [`BpfError::Socket`].
+    pub fn set_socket(&mut self, queue: u32, socket: BorrowedFd<'_>) -> Result<(), BpfError> {
+        let failed = |reason: String| BpfError::Socket { queue, reason };
+        let map = self.bpf.map_mut(SOCKETS).ok_or_else(|| failed("the object has no such map".to_owned()))?;
+        let mut sockets: XskMap<_> = XskMap::try_from(map).map_err(|error| failed(with_causes(&error)))?;
+        sockets.set(queue, socket.as_raw_fd(), 0).map_err(|error| failed(with_causes(&error)))
+    }
+}
+
+fn program(bpf: &mut Ebpf) -> Result<&mut Xdp, BpfError> {
+    let found = bpf.program_mut(PROGRAM).and_then(|program| <&mut Xdp>::try_from(program).ok());
+    found.ok_or_else(|| BpfError::Load { reason: format!("the object has no XDP program {PROGRAM}") })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+    use std::path::Path;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::sys::netlink::Netlink;
+    use crate::sys::netns::testing::{run, wire};
+    use crate::sys::xsk::{BindMode, SlotPlan, XskSocket, XskSpec};
+
+    #[test]
+    fn the_object_is_of_the_source_beside_it() {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("bpf/take.bpf.c");
+        let sum = run("sha256sum", &[source.to_str().unwrap()]);
+        let sum = sum.split_whitespace().next().unwrap();
+        let holds = OBJECT.windows(sum.len()).any(|window| window == sum.as_bytes());
+        assert!(holds, "take.bpf.o is older than take.bpf.c: run `make bpf` and commit what it makes");
+    }
+
+    #[test]
+    fn test_frames_go_to_the_socket_and_everything_else_to_the_kernel() {
+        for mode in [AttachMode::Native, AttachMode::Generic] {
+            let (near, far) = wire();
+            let sender = far.enter(|| UdpSocket::bind("10.9.0.2:0").unwrap());
+            near.enter(|| {
+                let index = Netlink::open().unwrap().link("nic").unwrap().index;
+                let spec = XskSpec { device: "nic".into(), queue: 0, mode: BindMode::Copy, slots: SlotPlan::UPLINK };
+                let mut socket = XskSocket::open(&spec).unwrap().receiver;
+                let mut take = Take::attach("nic", index, mode, 9, *b"pW").unwrap();
+                let kernel = ["10.9.0.1:9", "10.9.0.1:10"].map(|address| UdpSocket::bind(address).unwrap());
+                kernel.iter().for_each(|one| one.set_read_timeout(Some(Duration::from_secs(2))).unwrap());
+                let mut bytes = [0; 64];
+                sender.send_to(b"pW0", "10.9.0.1:9").unwrap();
+                assert_eq!(kernel[0].recv(&mut bytes).unwrap(), 3, "no queue has a socket: {mode}");
+
+                take.set_socket(0, socket.fd()).unwrap();
+                sender.send_to(b"pX1", "10.9.0.1:9").unwrap();
+                sender.send_to(b"pW2", "10.9.0.1:10").unwrap();
+                sender.send_to(b"pW3", "10.9.0.1:9").unwrap();
+                assert_eq!((kernel[0].recv(&mut bytes).unwrap(), &bytes[..3]), (3, &b"pX1"[..]), "{mode}");
+                assert_eq!((kernel[1].recv(&mut bytes).unwrap(), &bytes[..3]), (3, &b"pW2"[..]), "{mode}");
+                let slot = (0..200).find_map(|_| {
+                    std::thread::sleep(Duration::from_millis(5));
+                    socket.receive()
+                });
+                let slot = slot.expect("the test frame comes to the socket");
+                assert_eq!(socket.bytes(&slot)[42..45], *b"pW3", "{mode}");
+                socket.release(slot);
+                assert!(socket.receive().is_none(), "{mode}");
+                drop(take);
+                sender.send_to(b"pW4", "10.9.0.1:9").unwrap();
+                assert_eq!((kernel[0].recv(&mut bytes).unwrap(), &bytes[..3]), (3, &b"pW4"[..]), "detached: {mode}");
+            });
+        }
+    }
+}
