@@ -58,10 +58,11 @@ build: deps ## Build podwired, podwire and podwire-cni
 	@"$(CARGO)" build --locked --profile $(PROFILE) --bins \
 	  -p podwire-vswitch -p podwire-control -p podwire-cni --features podwire-control/cli
 
-bpf: deps ## Compile the steering program anew; the object is committed
-	@cd $(BPF) && sum=$$(sha256sum steer.bpf.c | cut -d' ' -f1) && \
+bpf: deps ## Compile the XDP programs anew; their objects are committed
+	@cd $(BPF) && for program in steer redirect; do \
+	  sum=$$(sha256sum $$program.bpf.c | cut -d' ' -f1) && \
 	  clang -O2 -g -Wall -Werror -target bpf -mcpu=v2 -fdebug-prefix-map="$$PWD"=. -DSOURCE_SHA256="\"$$sum\"" \
-	    -c steer.bpf.c -o steer.bpf.o && llvm-strip -g steer.bpf.o
+	    -c $$program.bpf.c -o $$program.bpf.o && llvm-strip -g $$program.bpf.o || exit 1; done
 
 demo: root build ## Two namespaced nodes, live traffic, every claim checked (root); KEEP=1 leaves it running
 	@$(SUDO) env PODWIRE_BIN_DIR="$(BIN)" KEEP="$(KEEP)" tests/demo.sh </dev/null
