@@ -7,8 +7,8 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use podwire_control::model::{
     BridgeName, BridgeReport, Counter, CounterReport, DropReport, EndpointReport, ExplainQuery, Explanation, Guard,
-    Key, Limit, MacReport, ObjectCounts, OffloadReport, Owner, PortCounterReport, PortCounters, PortDrops, PortReport,
-    PortRole, PortState, Refusal, Route, RouteMatch, RouteReport, Status, Via, VtepReport, WorkerCounters,
+    Key, Limit, MacReport, ObjectCounts, OffloadReport, Owner, PortCounterReport, PortCounters, PortDrops, PortKind,
+    PortReport, PortRole, PortState, Refusal, Route, RouteMatch, RouteReport, Status, Via, VtepReport, WorkerCounters,
     WorkerReport,
 };
 
@@ -73,6 +73,7 @@ impl Controller {
     fn all_warnings(&self) -> Vec<String> {
         let mut warnings = self.warnings.clone();
         warnings.extend(self.devices.xdp().and_then(Result::err).map(|why| format!("uplink: {why}")));
+        warnings.extend(self.devices.slow_ports().map(|(name, why)| format!("port {name}: {why}")));
         warnings.extend(self.closed.iter().map(|(name, reason)| format!("port {name}: {reason}")));
         warnings.extend(self.ledger.faults().iter().map(ToString::to_string));
         warnings.sort();
@@ -156,7 +157,7 @@ impl Controller {
                 name: port.name.to_string(),
                 owner,
                 role: PortRole::Pod,
-                device: "tap".into(),
+                device: port.kind.name().into(),
                 netns: Some(port.netns.clone()),
                 ifname: Some(port.ifname.clone()),
                 addresses: port.addresses.clone(),
@@ -180,7 +181,7 @@ impl Controller {
             _ => None,
         };
         let (role, device) = match entry.role {
-            Role::Pod => (PortRole::Pod, "tap"),
+            Role::Pod => (PortRole::Pod, stated.map_or(PortKind::Tap, |port| port.kind).name()),
             Role::Host => (PortRole::Host, "tap"),
             Role::Uplink => (PortRole::Uplink, self.config.uplink.as_ref().map_or("udp", |uplink| uplink.kind.name())),
             Role::Tunnel(_) => (PortRole::Tunnel, "vxlan"),
