@@ -53,7 +53,9 @@ fn a_port_is_added_shown_changed_and_removed_with_its_pair() {
     assert_reach(&a, &b);
 
     node.assert_every_frame_is_counted();
+    assert_eq!(node.total("veth_rx_dropped"), 0);
     node.podwire(&["port", "del", "pod-11"]);
+    assert_eq!(node.total("veth_ring_full"), 0, "counted on when no such port is left");
     assert_eq!(ends(&node), 0);
     assert!(!has_interface(&b.netns, "eth0"));
 }

@@ -27,6 +27,7 @@ use crate::switch::{PortHalves, RxHalves};
 use crate::sys::netlink::{Netlink, NetlinkError};
 use crate::sys::tap::TapOffloads;
 use crate::sys::udp::UdpError;
+use crate::sys::xsk::XskStatistics;
 
 /// MTU of the underlay when there is none to ask: Ethernet's.
 const DEFAULT_UNDERLAY_MTU: u16 = 1_500;
@@ -68,6 +69,8 @@ pub struct Devices {
     gso_bytes_max: u32,
     allowed: Offloads,
     ports: HashMap<String, OpenPort>,
+    /// What the kernel had counted for veth-xdp ports that were closed; none while there was none.
+    closed_veths: Option<XskStatistics>,
     uplink: Option<Arc<UdpStatus>>,
     /// Of an `xdp` uplink; or why there is none though one was asked for.
     xdp: Option<Result<XdpAttachment, String>>,
@@ -84,7 +87,8 @@ impl Devices {
     pub fn new(workers: usize, has_uplink: bool, allowed: Offloads) -> Self {
         let gso_bytes_max = if has_uplink { TUNNEL_GSO_BYTES_MAX } else { GSO_BYTES_MAX };
         let (ports, table) = (HashMap::new(), HashMap::new());
-        Self { workers, gso_bytes_max, allowed, ports, uplink: None, xdp: None, underlay: None, table }
+        let (closed_veths, uplink, xdp, underlay) = (None, None, None, None);
+        Self { workers, gso_bytes_max, allowed, ports, closed_veths, uplink, xdp, underlay, table }
     }
 
     /// What the compiler is told.
@@ -108,6 +112,13 @@ impl Devices {
     /// Ports that are slower than their kind should be, and why.
     pub fn slow_ports(&self) -> impl Iterator<Item = (&str, String)> {
         self.ports.iter().filter_map(|(name, open)| Some((name.as_str(), open.slow()?)))
+    }
+
+    /// What the kernel counted for all veth-xdp ports since the start; none when there was none.
+    #[must_use]
+    pub fn veth_statistics(&self) -> Option<XskStatistics> {
+        let open = self.ports.values().filter_map(OpenPort::xsk_statistics);
+        open.chain(self.closed_veths).reduce(|sum, one| sum + one)
     }
 
     /// How the uplink fares.
@@ -302,7 +313,11 @@ impl Devices {
     #[must_use]
     pub fn close(&mut self, name: &str) -> Closing {
         self.table.remove(name);
-        Closing(self.ports.remove(name))
+        let open = self.ports.remove(name);
+        if let Some(counted) = open.as_ref().and_then(OpenPort::xsk_statistics) {
+            self.closed_veths = Some(self.closed_veths.unwrap_or_default() + counted);
+        }
+        Closing(open)
     }
 
     /// Ports whose device is gone, of those whose workers do not notice.

@@ -23,6 +23,7 @@ use crate::outcome::{DropReason, Verdict};
 use crate::snapshot::{NextHop, PortEntry, Role, Snapshot};
 use crate::stats::{Event, PortReport as PortCounts, WorkerStats, port_report};
 use crate::sys::clock::mono_now;
+use crate::sys::xsk::XskStatistics;
 
 impl Controller {
     fn stats(&self) -> Vec<Arc<WorkerStats>> {
@@ -350,6 +351,7 @@ impl Controller {
         if let Some(Ok(xdp)) = self.devices.xdp() {
             summed.extend(xdp_counters(xdp));
         }
+        summed.extend(self.devices.veth_statistics().into_iter().flat_map(veth_counters));
         CounterReport { totals: summed, workers: workers.collect(), ports: ports.collect() }
     }
 
@@ -392,6 +394,16 @@ impl Controller {
     pub fn limits(&self) -> Vec<Limit> {
         limits::ALL.iter().map(|&(name, value, unit)| Limit { name: name.into(), value, unit: unit.into() }).collect()
     }
+}
+
+/// What the kernel lost of what veth-xdp pods sent.
+fn veth_counters(kernel: XskStatistics) -> impl Iterator<Item = Counter> {
+    let counters = [
+        ("veth_rx_dropped", kernel.rx_dropped),
+        ("veth_ring_full", kernel.ring_full),
+        ("veth_fill_empty", kernel.fill_empty),
+    ];
+    counters.into_iter().map(|(name, count)| Counter { name: name.into(), count })
 }
 
 /// Why an address that no route covers has none.

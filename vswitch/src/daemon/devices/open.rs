@@ -14,6 +14,7 @@ use crate::switch::{PortHalves, RxHalves};
 use crate::sys::netlink::Netlink;
 use crate::sys::netns::{NetnsId, identity_of};
 use crate::sys::tap::TapOffloads;
+use crate::sys::xsk::XskStatistics;
 
 /// What the kernel has for it.
 #[derive(Debug)]
@@ -88,6 +89,14 @@ impl OpenPort {
         match &self.made {
             Made::Tap(_) => None,
             Made::Veth(veth) => veth.passed_over().map(|reason| format!("in {} mode: {reason}", veth.mode())),
+        }
+    }
+
+    /// What the kernel counted of a veth's socket.
+    pub(super) fn xsk_statistics(&self) -> Option<XskStatistics> {
+        match &self.made {
+            Made::Tap(_) => None,
+            Made::Veth(veth) => Some(veth.statistics()),
         }
     }
 

@@ -19,7 +19,7 @@ use crate::frame::{Batch, FramePool};
 use crate::limits::BATCH_FRAMES;
 use crate::sys::bpf::AttachMode;
 use crate::sys::netlink::Netlink;
-use crate::sys::xsk::{Slot, XskReceiver, XskSender};
+use crate::sys::xsk::{Slot, XskReceiver, XskSender, XskStatistics, XskWatch};
 
 /// Slots that are gathered before they are given to the kernel again.
 const REFILL_SLOTS: usize = 64;
@@ -33,6 +33,7 @@ pub struct VethPort {
     device: Interface,
     mode: AttachMode,
     passed_over: Option<String>,
+    watch: XskWatch,
 }
 
 /// What workers get of a port.
@@ -94,6 +95,13 @@ impl VethPort {
     pub fn set_mtu(&self, mtu: u16) -> Result<(), VethPortError> {
         setup::check_mtu(self.interface.ifname(), mtu)?;
         Ok(self.interface.set_mtu(mtu)?)
+    }
+
+    /// What the kernel counted of the receiving socket: frames that were lost before they became frames of ours.
+    #[must_use]
+    pub fn statistics(&self) -> XskStatistics {
+        // A socket that does not say any more counts nothing any more.
+        self.watch.statistics().unwrap_or_default()
     }
 
     /// Whether the pair is still there; it goes with either end. True when the kernel does not say.

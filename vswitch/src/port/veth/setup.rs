@@ -16,8 +16,8 @@ use crate::sys::xsk::{BindMode, SlotPlan, XskError, XskSocket, XskSpec};
 const DEVICE_PREFIX: &str = "pwx";
 /// What either end is to be.
 const END: &str = "end of a veth pair";
-/// Slots to receive into: as many frames wait as in a TAP.
-const RECEIVE_SLOTS: usize = 512;
+/// Slots to receive into: twice the frames that wait in a TAP, since nothing holds the pod back.
+const RECEIVE_SLOTS: usize = 1_024;
 /// Slots of each worker to send from: more than a pass brings.
 const SEND_SLOTS: usize = 256;
 
@@ -165,7 +165,8 @@ fn serve(
     let index = inside(Some(&netns), || configure_pods_end(spec))??;
     let interface = Interface::new(&spec.ifname, index, Some(netns));
     let device = Interface::new(&link.name, link.index, None);
-    Ok((VethPort { interface, device, mode, passed_over }, halves))
+    let watch = halves.rx.socket.watch()?;
+    Ok((VethPort { interface, device, mode, passed_over, watch }, halves))
 }
 
 /// Attaches in the driver, or else in the stack; says why not in the driver.
