@@ -167,8 +167,11 @@ impl PortTable {
             remedy: remedy.to_owned(),
         };
         let kind = match self.kind.as_deref() {
-            None | Some("tap") => PortKind::Tap,
-            Some(other) => return Err(invalid("kind", format!("{other:?} is not a kind of port"), "use tap")),
+            None => PortKind::Tap,
+            Some(name) => PortKind::ALL
+                .into_iter()
+                .find(|kind| kind.name() == name)
+                .ok_or_else(|| invalid("kind", format!("{name:?} is not a kind of port"), "use tap or veth-xdp"))?,
         };
         let guard = match (self.guard, self.allowed.is_empty()) {
             (Some(false), true) => Guard::Off,
@@ -286,6 +289,18 @@ mod tests {
         let json = serde_json::to_string(&toml::from_str::<serde_json::Value>(WHOLE).unwrap()).unwrap();
         assert_eq!(parse(&json).unwrap(), objects);
         assert_eq!(parse(""), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn a_port_is_a_tap_unless_it_names_another_kind() {
+        for (line, kind) in
+            [("", PortKind::Tap), ("kind = 'tap'", PortKind::Tap), ("kind = 'veth-xdp'", PortKind::VethXdp)]
+        {
+            let objects = parse(&format!("[[port]]\nname = 'a'\nnetns = 'a'\n{line}\n")).unwrap();
+            assert!(matches!(&objects[..], [Object::Port(port)] if port.kind == kind), "{objects:?}");
+        }
+        let error = parse("[[port]]\nname = 'a'\nnetns = 'a'\nkind = 'veth'\n").unwrap_err().to_string();
+        assert!(error.contains("port a: kind \"veth\" is not a kind of port; use tap or veth-xdp"), "{error}");
     }
 
     #[test]

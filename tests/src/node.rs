@@ -244,15 +244,18 @@ impl Node {
         self.pod_with(name, addresses, &[])
     }
 
-    /// Adds a pod with further arguments of `podwire port add`, such as `--mtu 1280`.
+    /// Adds a pod with further arguments of `podwire port add`, such as `--mtu 1280`; with a TAP unless they say `--kind`.
     #[must_use]
     #[track_caller]
     pub fn pod_with(&self, name: &str, addresses: &[IpNet], more: &[&str]) -> Pod {
         let pod = Pod::unattached(name, addresses);
-        let mut arguments: Vec<String> = ["port", "add", name, "--kind", "tap", "--netns"].map(String::from).to_vec();
+        let mut arguments: Vec<String> = ["port", "add", name, "--netns"].map(String::from).to_vec();
         arguments.push(pod.netns.path().display().to_string());
         arguments.extend(["--ifname".into(), POD_INTERFACE.into()]);
         arguments.extend(addresses.iter().flat_map(|address| ["--ip".into(), address.to_string()]));
+        if !more.contains(&"--kind") {
+            arguments.extend(["--kind".into(), "tap".into()]);
+        }
         arguments.extend(more.iter().map(|&word| word.to_owned()));
         self.podwire(&arguments);
         pod

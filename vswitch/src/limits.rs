@@ -46,6 +46,9 @@ pub const FLOWS_PER_WORKER: usize = 131_072;
 pub const FLOWS_PER_WORKER_MAX: usize = 4_194_304;
 /// Workers one switch may run.
 pub const WORKERS_MAX: usize = 64;
+/// Largest MTU of a veth-xdp port, in bytes: the kernel's limit for XDP on a veth, where a frame lies in one page of 4096
+/// bytes with 256 in front and a `skb_shared_info` behind, and a little less.
+pub const VETH_XDP_MTU_MAX: u16 = 3_500;
 /// Commands waiting for one worker.
 pub const WORKER_COMMANDS_MAX: usize = 256;
 
@@ -70,5 +73,6 @@ pub const ALL: &[(&str, u64, &str)] = &[
     ("flows_per_worker", FLOWS_PER_WORKER as u64, "flows"),
     ("flows_per_worker_max", FLOWS_PER_WORKER_MAX as u64, "flows"),
     ("workers_max", WORKERS_MAX as u64, "workers"),
+    ("veth_xdp_mtu_max", VETH_XDP_MTU_MAX as u64, "bytes"),
     ("worker_commands_max", WORKER_COMMANDS_MAX as u64, "commands"),
 ];

@@ -97,6 +97,8 @@ pub(super) enum Show {
 pub(super) enum Kind {
     /// A TAP inside the pod's namespace
     Tap,
+    /// A veth with AF_XDP, for small packets
+    VethXdp,
 }
 
 #[derive(Subcommand, Debug)]

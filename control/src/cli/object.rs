@@ -59,10 +59,13 @@ fn usage(message: String) -> Failure {
 }
 
 fn port(add: &PortAdd) -> Port {
-    let Kind::Tap = add.kind;
+    let kind = match add.kind {
+        Kind::Tap => PortKind::Tap,
+        Kind::VethXdp => PortKind::VethXdp,
+    };
     Port {
         name: add.name.clone(),
-        kind: PortKind::Tap,
+        kind,
         netns: add.netns.clone(),
         ifname: add.ifname.clone(),
         addresses: add.ips.clone(),

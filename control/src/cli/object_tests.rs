@@ -38,7 +38,9 @@ fn the_examples_state_what_they_say() {
         bridge: None,
         guard: Guard::On { allowed: Vec::new() },
     };
-    assert_eq!(stated(line), Statement::Upsert(Object::Port(port)));
+    assert_eq!(stated(line), Statement::Upsert(Object::Port(port.clone())));
+    let veth = Port { kind: PortKind::VethXdp, ..port };
+    assert_eq!(stated(&line.replace("--kind tap", "--kind veth-xdp")), Statement::Upsert(Object::Port(veth)));
 
     let line =
         "podwire vtep add node2 --remote 172.31.0.2 --mac 02:00:00:00:00:02 --remote fd00::2 --mac 02:00:00:00:00:03";

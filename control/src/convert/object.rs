@@ -11,7 +11,7 @@ const VNI_REMEDY: &str = "use a number from 0 to 16777215";
 
 numbers! {
     Owner, Owner { File, Cli, Cni, Kubernetes, Etcd, Kernel };
-    PortKind, PortKind { Tap };
+    PortKind, PortKind { Tap, VethXdp };
     Action, Action { Added, Changed, Removed };
 }
 

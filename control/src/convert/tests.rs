@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use proptest::collection::vec;
 use proptest::option::of;
 use proptest::prelude::*;
+use proptest::sample::select;
 
 use crate::model::{
     Bridge, Endpoint, EventKind, ExplainQuery, Guard, Key, Mac, Object, Owner, Port, PortKind, Protocol, Route,
@@ -52,6 +53,7 @@ fn guard() -> impl Strategy<Value = Guard> {
 prop_compose! {
     fn port()(
         name in name(),
+        kind in select(&PortKind::ALL[..]),
         netns in "/[a-z]{1,8}/[a-z]{1,8}",
         ifname in "e[a-z0-9]{1,14}",
         addresses in vec(host_prefix(), 0..4),
@@ -63,7 +65,7 @@ prop_compose! {
         let mut addresses = addresses;
         addresses.sort_by_key(IpNet::addr);
         addresses.dedup_by_key(|address| address.addr());
-        Object::Port(Port { name, kind: PortKind::Tap, netns: netns.into(), ifname, addresses, mac, mtu, bridge, guard })
+        Object::Port(Port { name, kind, netns: netns.into(), ifname, addresses, mac, mtu, bridge, guard })
     }
 }
 

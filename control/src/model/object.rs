@@ -55,6 +55,22 @@ impl Owner {
 pub enum PortKind {
     /// A TAP with super-frames, inside the pod's network namespace.
     Tap,
+    /// A veth pair whose other end the switch serves with AF_XDP: for small packets.
+    VethXdp,
+}
+
+impl PortKind {
+    /// All of them, the usual one first.
+    pub const ALL: [Self; 2] = [Self::Tap, Self::VethXdp];
+
+    /// The name in commands, files and reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tap => "tap",
+            Self::VethXdp => "veth-xdp",
+        }
+    }
 }
 
 /// Whether a port may send with other source addresses than its own.

@@ -10,7 +10,7 @@ use podwire_control::model::{Mac, Vni};
 use podwire_vswitch::frame::{Batch, Checksum, Frame, FramePool, Gso, GsoKind, Offload, Outer};
 use podwire_vswitch::limits::BATCH_FRAMES;
 use podwire_vswitch::outcome::DropReason;
-use podwire_vswitch::port::tap::TUNNEL_GSO_BYTES_MAX;
+use podwire_vswitch::port::interface::TUNNEL_GSO_BYTES_MAX;
 use podwire_vswitch::port::{Coalescer, Outgoing, PortCaps, TURN_BYTES};
 use podwire_vswitch::segment::{Arena, Prepared, prepare};
 use podwire_vswitch::sys::clock::mono_now;
@@ -144,7 +144,7 @@ impl Tunnel {
     /// Joining the datagrams of one super-frame, with the copy into it and the verification of each checksum.
     fn coalesce(&self, length: Duration) -> Result<f64> {
         let outer = Outer { remote: REMOTE, tos: 0 };
-        let (mut pool, mut batch, mut coalescer) = (FramePool::new(BATCH_FRAMES), Batch::new(), Coalescer::default());
+        let (mut pool, mut batch, mut coalescer) = (FramePool::new(BATCH_FRAMES), Batch::new(), Coalescer::of_tunnel());
         let mut joined = usize::MAX;
         let [ns] = rounds(length, || {
             let start = mono_now();

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use podwire_control::model::PortKind;
 use serde::{Deserialize, Serialize};
 
 /// Idle pods that may lie beside the two that talk.
@@ -13,7 +14,7 @@ const IDLE_PODS_MAX: usize = 1_000;
 pub(crate) enum PeerError {
     #[error("{0:?} is no side: use cable, kernel-bridge, kernel-vxlan, ovs, tap-loop or podwire")]
     Unknown(String),
-    #[error("{peer} has no option {option:?}: podwire has poll, workers, uplink, tx and idle_pods")]
+    #[error("{peer} has no option {option:?}: podwire has poll, workers, uplink, tx, pods and idle_pods")]
     Option { peer: String, option: String },
     #[error("{option}={value} can not be: {want}")]
     Value { option: &'static str, value: String, want: &'static str },
@@ -30,13 +31,16 @@ pub(crate) struct PodwireOptions {
     pub(crate) uplink: String,
     /// podwired's `uplink.tx`, for `uplink=xdp`; its default when not given.
     pub(crate) tx: Option<String>,
+    /// Kind of the pods' ports.
+    pub(crate) pods: PortKind,
     /// Further pods on the (first) node that do nothing.
     pub(crate) idle_pods: usize,
 }
 
 impl Default for PodwireOptions {
     fn default() -> Self {
-        Self { poll: "adaptive".to_owned(), workers: None, uplink: "udp".to_owned(), tx: None, idle_pods: 0 }
+        let (poll, uplink) = ("adaptive".to_owned(), "udp".to_owned());
+        Self { poll, workers: None, uplink, tx: None, pods: PortKind::Tap, idle_pods: 0 }
     }
 }
 
@@ -141,6 +145,12 @@ impl PodwireOptions {
                 .map(|poll| self.poll = poll),
             "uplink" => word("uplink", &["udp", "xdp"], "use udp or xdp").map(|uplink| self.uplink = uplink),
             "tx" => word("tx", &["auto", "udp", "xdp"], "use auto, udp or xdp").map(|tx| self.tx = Some(tx)),
+            "pods" => {
+                let want = "use tap or veth-xdp";
+                let found = PortKind::ALL.into_iter().find(|kind| kind.name() == value);
+                let refused = || PeerError::Value { option: "pods", value: value.to_owned(), want };
+                found.ok_or_else(refused).map(|kind| self.pods = kind)
+            }
             "workers" => number("workers", 64, "use 1 to 64").map(|workers| self.workers = Some(workers)),
             "idle_pods" => number("idle_pods", IDLE_PODS_MAX, "use 1 to 1000").map(|pods| self.idle_pods = pods),
             _ => return None,
@@ -162,6 +172,9 @@ mod tests {
         let both = "podwire uplink=xdp tx=xdp".parse::<Peer>().unwrap();
         let sending = PodwireOptions { uplink: "xdp".into(), tx: Some("xdp".into()), ..PodwireOptions::default() };
         assert_eq!(both.kind(), &PeerKind::Podwire(sending));
+        let veth: Peer = "podwire pods=veth-xdp".parse().unwrap();
+        let options = PodwireOptions { pods: PortKind::VethXdp, ..PodwireOptions::default() };
+        assert_eq!(veth.kind(), &PeerKind::Podwire(options));
         assert_eq!("ovs".parse::<Peer>().unwrap().kind(), &PeerKind::Ovs);
     }
 
@@ -174,6 +187,7 @@ mod tests {
             ("podwire pol=busy", "\"pol=busy\""),
             ("podwire busy", "\"busy\""),
             ("podwire poll=lazy", "poll=lazy"),
+            ("podwire pods=veth", "pods=veth"),
             ("podwire workers=0", "workers=0"),
             ("podwire uplink=xdp tx=both", "tx=both"),
             ("podwire tx=xdp", "tx=xdp can not be: it is for uplink=xdp only"),

@@ -100,6 +100,7 @@ struct Node {
     number: u8,
     client: Client,
     runtime: Runtime,
+    pods: PortKind,
 }
 
 impl Node {
@@ -120,12 +121,12 @@ impl Node {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.context("cannot start a runtime for the client")?;
         let client = connect(&runtime, &socket, &mut process)?;
-        Ok(Self { process, number, client, runtime })
+        Ok(Self { process, number, client, runtime, pods: options.pods })
     }
 
     fn add(&mut self, pods: &[(&Netns, Ipv4Addr)]) -> Result<()> {
         for some in pods.chunks(PODS_PER_CALL) {
-            let ports: Result<Vec<Object>> = some.iter().map(|(pod, address)| port(pod, *address)).collect();
+            let ports: Result<Vec<Object>> = some.iter().map(|(pod, address)| port(self.pods, pod, *address)).collect();
             self.state(&ports?)?;
         }
         Ok(())
@@ -163,10 +164,10 @@ impl Node {
     }
 }
 
-fn port(pod: &Netns, address: Ipv4Addr) -> Result<Object> {
+fn port(kind: PortKind, pod: &Netns, address: Ipv4Addr) -> Result<Object> {
     Ok(Object::Port(Port {
         name: pod.name().parse()?,
-        kind: PortKind::Tap,
+        kind,
         netns: pod.path(),
         ifname: POD_INTERFACE.to_owned(),
         addresses: vec![IpNet::V4(Ipv4Net::new_assert(address, 16))],

@@ -13,7 +13,8 @@ use anyhow::{Context, Result};
 use podwire_control::model::Mac;
 use podwire_vswitch::frame::{Batch, FramePool};
 use podwire_vswitch::limits::BATCH_FRAMES;
-use podwire_vswitch::port::tap::{TapPort, TapRx, TapSpec, TapTx};
+use podwire_vswitch::port::interface::InterfaceSpec;
+use podwire_vswitch::port::tap::{TapPort, TapRx, TapTx};
 use podwire_vswitch::port::{Outgoing, PortRx, PortTx, RxStatus};
 use podwire_vswitch::sys::affinity::{allowed_cpus, pin_current_thread};
 use podwire_vswitch::sys::clock::mono_now;
@@ -50,7 +51,7 @@ pub(super) fn build(label: &str) -> Result<Side> {
 
 fn tap(pod: &Netns, number: u8) -> Result<TapPort> {
     let address = pod_address(number);
-    let mut spec = TapSpec::new(Some(pod.path()), POD_INTERFACE, Mac::of_ip(address.into()), MTU);
+    let mut spec = InterfaceSpec::new(Some(pod.path()), POD_INTERFACE, Mac::of_ip(address.into()), MTU);
     spec.addresses = vec![subnet24(address)];
     TapPort::create(&spec).with_context(|| format!("cannot make the TAP of {}", pod.name()))
 }

@@ -19,3 +19,4 @@ mod stream;
 mod stuck;
 mod trace;
 mod vanish;
+mod veth;

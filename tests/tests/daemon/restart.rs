@@ -15,7 +15,7 @@ use crate::api::{Api, node, pod};
 
 /// Longest time without a byte that a restart may cost an established connection: the daemon's start, and what TCP
 /// waits between two tries.
-const GAP_MAX: Duration = Duration::from_secs(3);
+pub(crate) const GAP_MAX: Duration = Duration::from_secs(3);
 
 /// All that is stated, without counters, slots and ages.
 fn stated(node: &Node) -> Vec<Value> {
@@ -39,7 +39,7 @@ fn stated(node: &Node) -> Vec<Value> {
 }
 
 /// One connection that carries a count without end, and the longest time it stood still.
-fn while_connected(from: &Pod, to: &Pod, body: impl FnOnce()) -> Duration {
+pub(crate) fn while_connected(from: &Pod, to: &Pod, body: impl FnOnce()) -> Duration {
     let listener = to.netns.enter(|| TcpListener::bind(SocketAddr::new(to.v4(), 0)).unwrap());
     let address = listener.local_addr().unwrap();
     let mut sender = from.netns.enter(|| TcpStream::connect(address).unwrap());

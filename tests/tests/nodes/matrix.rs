@@ -1,4 +1,4 @@
-//! The matrix: ways x family x traffic x pod MTU x super-frames, every row of it, for each kind of uplink.
+//! The matrix: ways x family x traffic x pod MTU x super-frames, every row of it, for each kind of uplink and of pod.
 //!
 //! One test an MTU, on a pair of nodes of its own, whose underlay carries exactly that.
 
@@ -87,8 +87,14 @@ fn rows(mtu: u16, underlay: Underlay) -> Vec<Row> {
     rows
 }
 
+/// Kinds of the pod, its neighbour on the same node, and the one on the other.
+type Kinds = [&'static str; 3];
+const TAPS: Kinds = ["tap"; 3];
+const VETH: &str = "veth-xdp";
+
 /// Two nodes, two pods on the first, one on the second.
 struct Fixture {
+    kinds: Kinds,
     here: Node,
     there: Node,
     pod: Pod,
@@ -97,7 +103,7 @@ struct Fixture {
 }
 
 impl Fixture {
-    fn new(mtu: u16, underlay: Underlay, uplink: UplinkKind) -> Self {
+    fn new(mtu: u16, underlay: Underlay, uplink: UplinkKind, kinds: Kinds) -> Self {
         let v4_only = mtu < 1280;
         let spec = |number| {
             let mut spec = NodeSpec::planned(NodePlan(number)).receiving_by(uplink);
@@ -110,13 +116,15 @@ impl Fixture {
         let overhead = if underlay.has(true) { OVERHEAD6 } else { OVERHEAD4 };
         let wire = Wire { mtu: mtu + overhead, ..Wire::default() };
         let (here, there) = Node::pair_of([spec(1), spec(2)], wire);
-        let pod = |node: &Node, number, host| {
+        let pod = |node: &Node, number, host, kind| {
             let addresses: Vec<IpNet> = NodePlan(number).pod(host).to_vec();
             let kept = if v4_only { &addresses[..1] } else { &addresses[..] };
-            node.pod(&format!("pod{number}-{host}"), kept)
+            node.pod_with(&format!("pod{number}-{host}"), kept, &["--kind", kind])
         };
-        let (own, neighbour, remote) = (pod(&here, 1, POD), pod(&here, 1, OTHER_POD), pod(&there, 2, POD));
-        Self { here, there, pod: own, neighbour, remote }
+        let [first, second, third] = kinds;
+        let (own, neighbour) = (pod(&here, 1, POD, first), pod(&here, 1, OTHER_POD, second));
+        let remote = pod(&there, 2, POD, third);
+        Self { kinds, here, there, pod: own, neighbour, remote }
     }
 
     fn path(&self, way: Way, v6: bool) -> Path<'_> {
@@ -133,13 +141,13 @@ impl Fixture {
         }
     }
 
-    /// Switches super-frames on or off in all pods, and for what the nodes themselves send.
+    /// Switches super-frames on or off in all pods that have them, and for what the nodes themselves send.
     fn set_super_frames(&self, on: bool) {
-        let pods = [&self.pod, &self.neighbour, &self.remote];
-        let pods = pods.map(|pod| (&pod.netns, POD_INTERFACE));
+        let pods = [&self.pod, &self.neighbour, &self.remote].into_iter().zip(self.kinds);
+        let pods = pods.filter(|(_, kind)| *kind == "tap").map(|(pod, _)| (&pod.netns, POD_INTERFACE));
         let nodes = [(&self.here.netns, HOST_INTERFACE), (&self.there.netns, HOST_INTERFACE)];
-        let all: [&[(&Netns, &str)]; 2] = [&pods, &nodes];
-        for (netns, interface) in all.concat() {
+        let all: Vec<(&Netns, &str)> = pods.chain(nodes).collect();
+        for (netns, interface) in all {
             netns.offloads(interface, on);
         }
     }
@@ -206,7 +214,12 @@ fn fragmented(path: Path<'_>, full: usize, order: Order) -> Result<(), String> {
 /// Runs the rows of one MTU; all of them, so that a failure shows its pattern.
 #[track_caller]
 fn check(mtu: u16, underlay: Underlay, uplink: UplinkKind) {
-    let fixture = Fixture::new(mtu, underlay, uplink);
+    check_kinds(mtu, underlay, uplink, TAPS);
+}
+
+#[track_caller]
+fn check_kinds(mtu: u16, underlay: Underlay, uplink: UplinkKind, kinds: Kinds) {
+    let fixture = Fixture::new(mtu, underlay, uplink, kinds);
     let rows = rows(mtu, underlay);
     let (mut super_frames, mut failures) = (true, Vec::new());
     for row in &rows {
@@ -290,4 +303,19 @@ fn the_xdp_uplink_in_generic_mode_over_an_ipv6_underlay() {
 #[test]
 fn the_xdp_uplink_in_generic_mode_with_frames_of_several_slots() {
     check(9000, Underlay::Dual, UplinkKind::Xdp("generic"));
+}
+
+#[test]
+fn veth_xdp_pods_talk_to_tap_pods_beside_them_and_to_their_like_on_another_node() {
+    check_kinds(1450, Underlay::V4, UplinkKind::Udp, [VETH, "tap", VETH]);
+}
+
+#[test]
+fn veth_xdp_pods_talk_to_their_like_beside_them_and_to_tap_pods_behind_an_xdp_uplink() {
+    check_kinds(1280, Underlay::V6, UplinkKind::Xdp("native"), [VETH, VETH, "tap"]);
+}
+
+#[test]
+fn veth_xdp_pods_with_their_longest_mtu() {
+    check_kinds(3500, Underlay::Dual, UplinkKind::Udp, [VETH, "tap", VETH]);
 }

@@ -19,7 +19,8 @@ use podwire_tests::netns::{Netns, Wire};
 use podwire_tests::plan::{self, NodePlan};
 use podwire_tests::underlay::{RemoteNode, join_underlay};
 use podwire_vswitch::frame::Frame;
-use podwire_vswitch::port::tap::{TapPort, TapSpec};
+use podwire_vswitch::port::interface::InterfaceSpec;
+use podwire_vswitch::port::tap::TapPort;
 use podwire_vswitch::port::{Outgoing, PortCaps, PortTx};
 use podwire_vswitch::segment::{Arena, Prepared, prepare};
 use podwire_vswitch::wire;
@@ -59,7 +60,7 @@ impl Kernel {
             mac6: REMOTE_MAC.to_string(),
         });
         let tunnel_mac = peer.as_remote().mac.parse().unwrap();
-        let tap = TapPort::create(&TapSpec::new(Some(peer.netns.path()), "in", ROUTER_MAC, 9_000)).unwrap();
+        let tap = TapPort::create(&InterfaceSpec::new(Some(peer.netns.path()), "in", ROUTER_MAC, 9_000)).unwrap();
         // The source's own way is another one.
         for interface in ["all", "in"] {
             peer.netns.sysctl(&format!("net.ipv4.conf.{interface}.rp_filter"), "0");

@@ -1,15 +1,16 @@
 //! `podwired cleanup`: takes away whatever podwired left on this node, for those who remove it for good.
 //!
-//! What can be left: the steering program (only where something else holds its link), the host's TAP, the pods' TAPs that
-//! the store knows, the control socket, the store. Nothing stops at the first error; all are told at the end.
+//! What can be left: the steering program (only where something else holds its link), the host's TAP, the pods' interfaces
+//! that the store knows, the control socket, the store. Nothing stops at the first error; all are told at the end.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use podwire_control::model::{Object, Port};
+use podwire_control::model::{Object, Port, PortKind};
 
 use super::config::Config;
 use super::store::{FILE_NAME, Store, StoreError};
+use crate::port::veth::remove_leftover;
 use crate::sys::bpf::{NicLock, attached, detach_ours};
 use crate::sys::netlink::{Netlink, NetlinkError};
 use crate::sys::netns::{NetnsHandle, in_netns};
@@ -55,7 +56,7 @@ pub(super) fn cleanup(config: &Config) -> Result<Cleaned, StoreError> {
         cleaned.note(&format!("the steering program on {device}"), remove_program(device));
     }
     for port in &ports {
-        cleaned.note(&format!("interface {} of pod {}", port.ifname, port.name), remove_pod_tap(port));
+        cleaned.note(&format!("interface {} of pod {}", port.ifname, port.name), remove_pod(port));
     }
     let interface = &config.host.interface;
     cleaned.note(&format!("interface {interface}"), remove_tap(interface));
@@ -88,6 +89,14 @@ fn remove_program(device: &str) -> Result<bool, String> {
     let link = Netlink::open().and_then(|mut netlink| netlink.link(device)).map_err(|error| error.to_string())?;
     let _lock = NicLock::take(device, link.index).map_err(|error| error.to_string())?;
     detach_ours(device).map_err(|error| error.to_string())
+}
+
+/// Removes a pod's device. Of a veth pair our own end is removed, and the other goes with it.
+fn remove_pod(port: &Port) -> Result<bool, String> {
+    match port.kind {
+        PortKind::Tap => remove_pod_tap(port),
+        PortKind::VethXdp => remove_leftover(port.name.as_str()).map_err(|error| error.to_string()),
+    }
 }
 
 /// Removes a pod's TAP; a namespace that is gone took it along.

@@ -1,28 +1,33 @@
 //! The devices behind the ports: opened as the objects say, watched, and taken away again.
 //!
-//! Knows how a pod's TAP, the host's TAP and the uplink are to be made; not what is forwarded between them.
+//! Knows how a pod's interface, the host's TAP and the uplink are to be made; not what is forwarded between them.
+
+mod open;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use podwire_control::model::{self, Mac};
+use podwire_control::model::{self, Mac, PortKind};
 
+pub use self::open::Closing;
+use self::open::OpenPort;
 use super::config::{Config, Offloads, Uplink, UplinkMtu, Vxlan, XdpUplink as XdpConfig};
 use super::netns_dirs::OutsideNetnsDirs;
 use super::underlay::Underlay;
 use crate::compile::{Device, HOST_PORT, NodeSpec, UPLINK_PORT};
-use crate::port::tap::{GSO_BYTES_MAX, TUNNEL_GSO_BYTES_MAX, TapPort, TapPortError, TapRoute, TapSpec};
+use crate::port::interface::{GSO_BYTES_MAX, InterfaceError, InterfaceRoute, InterfaceSpec, TUNNEL_GSO_BYTES_MAX};
+use crate::port::tap::TapPortError;
 use crate::port::udp::{UdpSpec, UdpStatus, UdpUplink};
+use crate::port::veth::VethPortError;
 use crate::port::xdp::{Ways, XdpAttachment, XdpError, XdpSpec, XdpStatus, XdpTxSpec, XdpUplink};
 use crate::port::{PortCaps, PortRx, PortTx};
 use crate::switch::{PortHalves, RxHalves};
 use crate::sys::netlink::{Netlink, NetlinkError};
-use crate::sys::netns::{NetnsId, identity_of};
 use crate::sys::tap::TapOffloads;
 use crate::sys::udp::UdpError;
+use crate::sys::xsk::XskStatistics;
 
 /// MTU of the underlay when there is none to ask: Ethernet's.
 const DEFAULT_UNDERLAY_MTU: u16 = 1_500;
@@ -36,6 +41,12 @@ pub enum DeviceError {
     /// A TAP.
     #[error(transparent)]
     Tap(#[from] TapPortError),
+    /// A veth pair.
+    #[error(transparent)]
+    Veth(#[from] VethPortError),
+    /// The interface either is to the stack behind it.
+    #[error(transparent)]
+    Interface(#[from] InterfaceError),
     /// The uplink's sockets.
     #[error("uplink: {0}")]
     Udp(#[from] UdpError),
@@ -50,17 +61,6 @@ pub enum DeviceError {
     NoSuchAddress(IpAddr),
 }
 
-/// One open TAP.
-#[derive(Debug)]
-struct OpenTap {
-    tap: TapPort,
-    device: Device,
-    /// Where the namespace was when the TAP was opened; none for the host's.
-    netns: Option<(PathBuf, NetnsId)>,
-    /// The addresses it was given.
-    addresses: Vec<IpNet>,
-}
-
 /// All open devices.
 #[derive(Debug)]
 pub struct Devices {
@@ -68,7 +68,9 @@ pub struct Devices {
     /// Largest super-frame a TAP's stack may build, in bytes.
     gso_bytes_max: u32,
     allowed: Offloads,
-    taps: HashMap<String, OpenTap>,
+    ports: HashMap<String, OpenPort>,
+    /// What the kernel had counted for veth-xdp ports that were closed; none while there was none.
+    closed_veths: Option<XskStatistics>,
     uplink: Option<Arc<UdpStatus>>,
     /// Of an `xdp` uplink; or why there is none though one was asked for.
     xdp: Option<Result<XdpAttachment, String>>,
@@ -84,8 +86,9 @@ impl Devices {
     #[must_use]
     pub fn new(workers: usize, has_uplink: bool, allowed: Offloads) -> Self {
         let gso_bytes_max = if has_uplink { TUNNEL_GSO_BYTES_MAX } else { GSO_BYTES_MAX };
-        let (taps, table) = (HashMap::new(), HashMap::new());
-        Self { workers, gso_bytes_max, allowed, taps, uplink: None, xdp: None, underlay: None, table }
+        let (ports, table) = (HashMap::new(), HashMap::new());
+        let (closed_veths, uplink, xdp, underlay) = (None, None, None, None);
+        Self { workers, gso_bytes_max, allowed, ports, closed_veths, uplink, xdp, underlay, table }
     }
 
     /// What the compiler is told.
@@ -103,7 +106,19 @@ impl Devices {
     /// What the kernel granted a TAP.
     #[must_use]
     pub fn offloads(&self, name: &str) -> Option<TapOffloads> {
-        self.taps.get(name).map(|open| open.tap.offloads())
+        self.ports.get(name).and_then(OpenPort::offloads)
+    }
+
+    /// Ports that are slower than their kind should be, and why.
+    pub fn slow_ports(&self) -> impl Iterator<Item = (&str, String)> {
+        self.ports.iter().filter_map(|(name, open)| Some((name.as_str(), open.slow()?)))
+    }
+
+    /// What the kernel counted for all veth-xdp ports since the start; none when there was none.
+    #[must_use]
+    pub fn veth_statistics(&self) -> Option<XskStatistics> {
+        let open = self.ports.values().filter_map(OpenPort::xsk_statistics);
+        open.chain(self.closed_veths).reduce(|sum, one| sum + one)
     }
 
     /// How the uplink fares.
@@ -131,40 +146,54 @@ impl Devices {
         }
     }
 
-    /// Opens a pod's TAP, or attaches to the one that is left from before.
+    /// Opens a pod's device, or attaches to the one that is left from before.
     ///
     /// # Errors
     /// [`DeviceError`]; nothing is left behind then.
     pub fn open_pod(&mut self, port: &model::Port, node: &NodeSpec, mtu: u16) -> Result<PortHalves, DeviceError> {
-        self.open_tap(port.name.as_str(), &self.pod_spec(port, node, mtu))
+        let (spec, name) = (self.pod_spec(port, node, mtu), port.name.as_str());
+        let opened = match port.kind {
+            PortKind::Tap => OpenPort::tap(&spec, self.workers, self.tap_offloads()),
+            PortKind::VethXdp => OpenPort::veth(name, &spec, self.workers),
+        };
+        opened.map(|opened| self.keep(name, opened))
     }
 
-    /// Whether a port's TAP is open and is the interface the port names, which is still where its namespace's path leads.
+    /// What TAPs may do.
+    fn tap_offloads(&self) -> TapOffloads {
+        let Offloads { checksum, tso, uso, .. } = self.allowed;
+        TapOffloads { checksum, tso, tso_ecn: tso, uso }
+    }
+
+    fn keep(&mut self, name: &str, (open, halves): (OpenPort, PortHalves)) -> PortHalves {
+        self.table.insert(name.to_owned(), open.device);
+        self.ports.insert(name.to_owned(), open);
+        halves
+    }
+
+    /// Whether a port's device is open and is the interface the port names, which is still where its namespace's path
+    /// leads.
     #[must_use]
     pub fn is_at(&self, port: &model::Port) -> bool {
-        self.taps.get(port.name.as_str()).is_some_and(|open| {
-            let here = open.netns.as_ref().filter(|(path, id)| *path == port.netns && identity_of(path) == Some(*id));
-            here.is_some() && open.tap.ifname() == port.ifname
-        })
+        self.ports.get(port.name.as_str()).is_some_and(|open| open.is_at(&port.netns, &port.ifname))
     }
 
-    /// Brings an open pod's TAP in line with its changed port, while frames flow.
+    /// Brings an open pod's device in line with its changed port, while frames flow.
     ///
     /// # Errors
     /// [`DeviceError`]; some of it may be done then.
     pub fn update_pod(&mut self, port: &model::Port, node: &NodeSpec, mtu: u16) -> Result<(), DeviceError> {
         let spec = self.pod_spec(port, node, mtu);
-        let Some(open) = self.taps.get_mut(port.name.as_str()) else { return Ok(()) };
-        let given = std::mem::replace(&mut open.addresses, spec.addresses.clone());
-        open.device = Device { mac: spec.mac, mtu: spec.mtu, ..open.device };
+        let Some(open) = self.ports.get_mut(port.name.as_str()) else { return Ok(()) };
+        let done = open.update(&spec);
         self.table.insert(port.name.to_string(), open.device);
-        Ok(open.tap.update(&spec, &given)?)
+        done
     }
 
-    /// What a pod's TAP is to be: as its port says, with a default route a family it has on the pods' segment.
-    fn pod_spec(&self, port: &model::Port, node: &NodeSpec, mtu: u16) -> TapSpec {
+    /// What a pod's interface is to be: as its port says, with a default route a family it has on the pods' segment.
+    fn pod_spec(&self, port: &model::Port, node: &NodeSpec, mtu: u16) -> InterfaceSpec {
         let mut spec =
-            TapSpec::new(Some(port.netns.clone()), &port.ifname, port.mac_in_force(), port.mtu.unwrap_or(mtu));
+            InterfaceSpec::new(Some(port.netns.clone()), &port.ifname, port.mac_in_force(), port.mtu.unwrap_or(mtu));
         spec.gso_bytes_max = self.gso_bytes_max;
         spec.addresses.clone_from(&port.addresses);
         let on_segment = port.bridge.is_none();
@@ -178,11 +207,11 @@ impl Devices {
     /// # Errors
     /// [`DeviceError`]; nothing is left behind then.
     pub fn open_host(&mut self, interface: &str, node: &NodeSpec, mtu: u16) -> Result<PortHalves, DeviceError> {
-        let mut spec = TapSpec::new(None, interface, node.gateway_mac(), mtu);
+        let mut spec = InterfaceSpec::new(None, interface, node.gateway_mac(), mtu);
         spec.gso_bytes_max = self.gso_bytes_max;
         spec.addresses = node.gateways().map(IpNet::from).collect();
         spec.routes = host_routes(node);
-        self.open_tap(HOST_PORT, &spec)
+        OpenPort::tap(&spec, self.workers, self.tap_offloads()).map(|opened| self.keep(HOST_PORT, opened))
     }
 
     /// Brings the host's routes in line with changed cluster CIDRs.
@@ -190,45 +219,31 @@ impl Devices {
     /// # Errors
     /// [`DeviceError`] when the kernel refuses one.
     pub fn sync_host_routes(&self, node: &NodeSpec) -> Result<(), DeviceError> {
-        match self.taps.get(HOST_PORT) {
-            Some(host) => Ok(host.tap.sync_routes(&host_routes(node))?),
+        match self.ports.get(HOST_PORT) {
+            Some(host) => Ok(host.interface().sync_routes(&host_routes(node))?),
             None => Ok(()),
         }
     }
 
-    /// Changes the MTU of every TAP that did not ask for one of its own, and notes the underlay's as the uplink's.
+    /// Changes the MTU of every interface that did not ask for one of its own, and notes the underlay's as the uplink's.
     ///
     /// # Errors
-    /// The first [`DeviceError`]; the other TAPs are changed all the same.
+    /// The first [`DeviceError`]; the other interfaces are changed all the same.
     pub fn set_mtu(&mut self, own: impl Fn(&str) -> bool, mtu: u16, underlay: u16) -> Result<(), DeviceError> {
         if let Some(uplink) = self.table.get_mut(UPLINK_PORT) {
             uplink.mtu = underlay;
         }
         let mut first_error = Ok(());
-        for (name, open) in self.taps.iter_mut().filter(|(name, _)| !own(name)) {
-            match open.tap.set_mtu(mtu) {
+        for (name, open) in self.ports.iter_mut().filter(|(name, _)| !own(name)) {
+            match open.set_mtu(mtu) {
                 Ok(()) => {
-                    open.device.mtu = mtu;
                     self.table.insert(name.clone(), open.device);
                 }
-                Err(error) if first_error.is_ok() => first_error = Err(error.into()),
+                Err(error) if first_error.is_ok() => first_error = Err(error),
                 Err(_) => {}
             }
         }
         first_error
-    }
-
-    fn open_tap(&mut self, name: &str, spec: &TapSpec) -> Result<PortHalves, DeviceError> {
-        let Offloads { checksum, tso, uso, .. } = self.allowed;
-        let offloads = TapOffloads { checksum, tso, tso_ecn: tso, uso };
-        let tap = TapPort::open(&TapSpec { offloads, ..spec.clone() }, 1)?;
-        let device = Device { mac: spec.mac, mtu: spec.mtu, caps: tap.caps() };
-        let netns = spec.netns.clone().zip(tap.netns_id());
-        let tx = (0..self.workers).map(|worker| -> Box<dyn PortTx> { Box::new(tap.tx(worker)) }).collect();
-        let halves = PortHalves { rx: RxHalves::One(Box::new(tap.rx(0))), tx };
-        self.taps.insert(name.to_owned(), OpenTap { tap, device, netns, addresses: spec.addresses.clone() });
-        self.table.insert(name.to_owned(), device);
-        Ok(halves)
     }
 
     /// Opens the uplink's sockets: the UDP ones always, and those on the NIC where there are any. The UDP ones are
@@ -298,42 +313,33 @@ impl Devices {
     #[must_use]
     pub fn close(&mut self, name: &str) -> Closing {
         self.table.remove(name);
-        Closing { tap: self.taps.remove(name).map(|open| open.tap) }
+        let open = self.ports.remove(name);
+        if let Some(counted) = open.as_ref().and_then(OpenPort::xsk_statistics) {
+            self.closed_veths = Some(self.closed_veths.unwrap_or_default() + counted);
+        }
+        Closing(open)
+    }
+
+    /// Ports whose device is gone, of those whose workers do not notice.
+    #[must_use]
+    pub fn gone(&self) -> Vec<String> {
+        let Ok(mut netlink) = Netlink::open() else { return Vec::new() };
+        self.ports.iter().filter(|(_, open)| open.is_gone(&mut netlink)).map(|(name, _)| name.clone()).collect()
     }
 
     /// Ports whose namespace path is gone or leads to another namespace now.
     #[must_use]
     pub fn vanished(&self) -> Vec<String> {
-        let gone = |open: &OpenTap| open.netns.as_ref().is_some_and(|(path, id)| identity_of(path) != Some(*id));
-        self.taps.iter().filter(|(_, open)| gone(open)).map(|(name, _)| name.clone()).collect()
-    }
-}
-
-/// A device on its way out.
-#[derive(Debug)]
-pub struct Closing {
-    tap: Option<TapPort>,
-}
-
-impl Closing {
-    /// Removes the interface. One that is gone already is fine.
-    ///
-    /// # Errors
-    /// [`DeviceError`] when the kernel refuses.
-    pub fn finish(self) -> Result<(), DeviceError> {
-        match self.tap {
-            Some(tap) => Ok(tap.remove()?),
-            None => Ok(()),
-        }
+        self.ports.iter().filter(|(_, open)| open.is_lost()).map(|(name, _)| name.clone()).collect()
     }
 }
 
 /// What the node routes through the switch: the cluster, or at least its own pods; its source is the gateway.
-fn host_routes(node: &NodeSpec) -> Vec<TapRoute> {
+fn host_routes(node: &NodeSpec) -> Vec<InterfaceRoute> {
     let own = node.pod_cidrs.iter().filter(|pods| !node.cluster_cidrs.iter().any(|all| all.contains(*pods)));
     let prefixes = node.cluster_cidrs.iter().chain(own);
     prefixes
-        .map(|&prefix| TapRoute {
+        .map(|&prefix| InterfaceRoute {
             prefix,
             prefsrc: node.gateways().find(|gateway| gateway.is_ipv4() == prefix.addr().is_ipv4()),
         })

@@ -1,6 +1,6 @@
-//! Puts received tunnel datagrams into a batch, and those that continue one another into one frame.
+//! Puts received packets, of a tunnel or plain ones, into a batch, and those that continue one another into one frame.
 //!
-//! For uplinks that get packets one by one. Several flows may be open at once; a frame has the place in the batch of its
+//! For uplinks and pods' ports that get packets one by one. Several flows may be open at once; a frame has the place in the batch of its
 //! first segment, and whatever else of its flow follows ends it, so that no flow is reordered. Nothing is held back: a
 //! frame is in the batch from the first. What may be joined is `segment`'s affair.
 
@@ -22,16 +22,37 @@ struct Open {
 }
 
 /// The runs of one receiving half, oldest first. [`Coalescer::finish`] ends them all before the batch is decided.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Coalescer {
     open: ArrayVec<Open, RUNS_MAX>,
+    /// Bytes of the tunnel's header in front of each Ethernet frame.
+    tunnel_len: usize,
 }
 
 impl Coalescer {
-    /// Adds a datagram (from its VXLAN header on) to a frame of the batch, or to the batch as a frame of its own. False,
-    /// and nothing done, when there is no room or no buffer for another frame.
-    pub fn add(&mut self, pool: &mut FramePool, batch: &mut Batch, bytes: &[u8], outer: Outer) -> bool {
-        let segment = bytes.get(vxlan::HEADER_LEN..).and_then(Segment::read);
+    /// For what came out of a tunnel, from the VXLAN header on.
+    #[must_use]
+    pub fn of_tunnel() -> Self {
+        Self { open: ArrayVec::new(), tunnel_len: vxlan::HEADER_LEN }
+    }
+
+    /// For Ethernet frames as they are.
+    #[must_use]
+    pub fn of_frames() -> Self {
+        Self { open: ArrayVec::new(), tunnel_len: 0 }
+    }
+
+    /// Adds a packet to a frame of the batch, or to the batch as a frame of its own; `outer` is of its tunnel. False, and
+    /// nothing done, when there is no room or no buffer for another frame.
+    pub fn add(
+        &mut self,
+        pool: &mut FramePool,
+        batch: &mut Batch,
+        bytes: &[u8],
+        outer: impl Into<Option<Outer>>,
+    ) -> bool {
+        let outer = outer.into();
+        let segment = bytes.get(self.tunnel_len..).and_then(Segment::read);
         if let Some(segment) = &segment
             && self.join(batch, bytes, segment, outer)
         {
@@ -42,11 +63,12 @@ impl Coalescer {
         }
         let Some(mut frame) = pool.take() else { return false };
         frame.fill(bytes);
-        frame.outer = Some(outer);
+        frame.outer = outer;
         batch.push(frame);
         if let Some(run) = segment.as_ref().and_then(Run::begin) {
             if self.open.is_full() {
-                close(batch, &self.open.remove(0));
+                let oldest = self.open.remove(0);
+                self.close(batch, &oldest);
             }
             self.open.push(Open { at: batch.len() - 1, run });
         }
@@ -54,22 +76,23 @@ impl Coalescer {
     }
 
     /// Joins a segment to its flow's run, or ends that.
-    fn join(&mut self, batch: &mut Batch, bytes: &[u8], segment: &Segment<'_>, outer: Outer) -> bool {
+    fn join(&mut self, batch: &mut Batch, bytes: &[u8], segment: &Segment<'_>, outer: Option<Outer>) -> bool {
         for place in 0..self.open.len() {
             let open = &mut self.open[place];
             let frame = &mut batch.items_mut()[open.at].frame;
-            let (tunnel, first) = frame.bytes().split_at(vxlan::HEADER_LEN);
+            let (tunnel, first) = frame.bytes().split_at(self.tunnel_len);
             if !segment.is_flow_of(first) {
                 continue;
             }
-            let same_tunnel = frame.outer == Some(outer) && bytes.starts_with(tunnel);
+            let same_tunnel = frame.outer == outer && bytes.starts_with(tunnel);
             let joined = if same_tunnel { open.run.join(first, segment) } else { Join::Refused };
             if joined != Join::Refused {
                 let fits = frame.append(segment.payload());
                 debug_assert!(fits, "a run is no longer than an IP packet, and a frame holds one");
             }
             if joined != Join::Joined {
-                close(batch, &self.open.remove(place));
+                let ended = self.open.remove(place);
+                self.close(batch, &ended);
             }
             return joined != Join::Refused;
         }
@@ -78,19 +101,19 @@ impl Coalescer {
 
     /// Ends all runs. To be called when a batch is handed over.
     pub fn finish(&mut self, batch: &mut Batch) {
-        for open in self.open.drain(..) {
-            close(batch, &open);
+        while let Some(open) = self.open.pop() {
+            self.close(batch, &open);
         }
     }
-}
 
-fn close(batch: &mut Batch, open: &Open) {
-    let frame: &mut Frame = &mut batch.items_mut()[open.at].frame;
-    if let Some(offload) = open.run.finish(&mut frame.bytes_mut()[vxlan::HEADER_LEN..]) {
-        // Said of the inner frame; the tunnel's header is in front of it.
-        frame.pull(vxlan::HEADER_LEN);
-        frame.offload = offload;
-        frame.push(vxlan::HEADER_LEN);
+    fn close(&self, batch: &mut Batch, open: &Open) {
+        let frame: &mut Frame = &mut batch.items_mut()[open.at].frame;
+        if let Some(offload) = open.run.finish(&mut frame.bytes_mut()[self.tunnel_len..]) {
+            // Said of the inner frame; the tunnel's header is in front of it.
+            frame.pull(self.tunnel_len);
+            frame.offload = offload;
+            frame.push(self.tunnel_len);
+        }
     }
 }
 
@@ -118,7 +141,7 @@ mod tests {
 
     /// What is in the batch: each frame's flow and segments.
     fn coalesced(datagrams: impl IntoIterator<Item = (Vec<u8>, Outer)>) -> Vec<(u16, usize)> {
-        let (mut pool, mut batch, mut coalescer) = (FramePool::new(BATCH_FRAMES), Batch::new(), Coalescer::default());
+        let (mut pool, mut batch, mut coalescer) = (FramePool::new(BATCH_FRAMES), Batch::new(), Coalescer::of_tunnel());
         for (bytes, outer) in datagrams {
             assert!(coalescer.add(&mut pool, &mut batch, &bytes, outer));
         }
@@ -153,8 +176,21 @@ mod tests {
     }
 
     #[test]
+    fn frames_of_no_tunnel_join_alike() {
+        let (mut pool, mut batch, mut coalescer) = (FramePool::new(2), Batch::new(), Coalescer::of_frames());
+        for number in 0..3 {
+            assert!(coalescer.add(&mut pool, &mut batch, &datagram(7, number, 1)[vxlan::HEADER_LEN..], None));
+        }
+        coalescer.finish(&mut batch);
+        let frame = &batch.items()[0].frame;
+        assert_eq!((batch.len(), frame.segments(), frame.outer), (1, 3, None));
+        let headers = crate::wire::parse(frame.bytes(), &frame.offload).unwrap();
+        assert_eq!(frame.len(), headers.header_len() + 3 * SIZE as usize);
+    }
+
+    #[test]
     fn the_offload_is_that_of_the_frame_with_its_tunnel_header() {
-        let (mut pool, mut batch, mut coalescer) = (FramePool::new(2), Batch::new(), Coalescer::default());
+        let (mut pool, mut batch, mut coalescer) = (FramePool::new(2), Batch::new(), Coalescer::of_tunnel());
         for number in 0..3 {
             assert!(coalescer.add(&mut pool, &mut batch, &datagram(7, number, 1), outer(1, 0)));
         }
@@ -169,7 +205,7 @@ mod tests {
 
     #[test]
     fn what_finds_no_room_stays_with_the_caller_and_what_joins_needs_none() {
-        let (mut pool, mut batch, mut coalescer) = (FramePool::new(1), Batch::new(), Coalescer::default());
+        let (mut pool, mut batch, mut coalescer) = (FramePool::new(1), Batch::new(), Coalescer::of_tunnel());
         assert!(coalescer.add(&mut pool, &mut batch, &datagram(1, 0, 1), outer(1, 0)));
         assert!(!coalescer.add(&mut pool, &mut batch, &datagram(2, 0, 1), outer(1, 0)));
         assert!(coalescer.add(&mut pool, &mut batch, &datagram(1, 1, 1), outer(1, 0)));

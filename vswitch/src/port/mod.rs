@@ -5,10 +5,12 @@
 
 mod coalesce;
 pub mod fault;
+pub mod interface;
 pub mod memory;
 pub mod pcap;
 pub mod tap;
 pub mod udp;
+pub mod veth;
 pub mod xdp;
 
 use std::os::fd::BorrowedFd;

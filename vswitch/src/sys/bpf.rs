@@ -1,10 +1,12 @@
-//! The steering program of the AF_XDP uplink: loaded, attached to a NIC, recognised, taken away.
+//! The XDP programs: the uplink's, that steers, is loaded, attached to a NIC, recognised and taken away here; that of pods' ports
+//! is [`Redirect`], that of a measuring sink [`Take`].
 //!
 //! The program is `bpf/steer.bpf.c`, compiled by `make bpf`; its object is committed. It is attached by a bpf link, which
 //! the kernel takes away with the process, however that ends. What the program lets through is its own affair; who
 //! opens the sockets is `sys::xsk`'s.
 
 mod attached;
+mod redirect;
 mod take;
 
 use std::fmt;
@@ -19,6 +21,7 @@ use aya::programs::{ProgramError, Xdp};
 use aya::{Ebpf, EbpfLoader, Pod};
 
 pub use attached::{Attached, NicLock, attached, detach_ours};
+pub use redirect::Redirect;
 pub use take::Take;
 
 /// The compiled program.
@@ -34,13 +37,13 @@ pub const QUEUES_MAX: u32 = 64;
 #[derive(Debug, thiserror::Error)]
 pub enum BpfError {
     /// The kernel does not take the program.
-    #[error("cannot load the steering program: {reason}; it takes Linux 5.18, CAP_BPF and CAP_NET_ADMIN")]
+    #[error("cannot load the XDP program: {reason}; it takes Linux 5.18, CAP_BPF and CAP_NET_ADMIN")]
     Load {
         /// What the kernel said.
         reason: String,
     },
     /// The kernel does not run it on this NIC in this mode.
-    #[error("cannot attach the steering program to {device} in {mode} mode: {reason}")]
+    #[error("cannot attach the XDP program to {device} in {mode} mode: {reason}")]
     Attach {
         /// The NIC.
         device: String,
@@ -76,7 +79,7 @@ pub enum BpfError {
         reason: String,
     },
     /// The map of sockets.
-    #[error("cannot give the socket of queue {queue} to the steering program: {reason}")]
+    #[error("cannot give the socket of queue {queue} to the XDP program: {reason}")]
     Socket {
         /// The queue.
         queue: u32,

@@ -8,6 +8,7 @@ pub mod affinity;
 pub mod bpf;
 pub mod clock;
 pub mod epoll;
+pub mod ethtool;
 pub mod netlink;
 pub mod netns;
 pub mod packet;

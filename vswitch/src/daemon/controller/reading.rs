@@ -7,8 +7,8 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use podwire_control::model::{
     BridgeName, BridgeReport, Counter, CounterReport, DropReport, EndpointReport, ExplainQuery, Explanation, Guard,
-    Key, Limit, MacReport, ObjectCounts, OffloadReport, Owner, PortCounterReport, PortCounters, PortDrops, PortReport,
-    PortRole, PortState, Refusal, Route, RouteMatch, RouteReport, Status, Via, VtepReport, WorkerCounters,
+    Key, Limit, MacReport, ObjectCounts, OffloadReport, Owner, PortCounterReport, PortCounters, PortDrops, PortKind,
+    PortReport, PortRole, PortState, Refusal, Route, RouteMatch, RouteReport, Status, Via, VtepReport, WorkerCounters,
     WorkerReport,
 };
 
@@ -23,6 +23,7 @@ use crate::outcome::{DropReason, Verdict};
 use crate::snapshot::{NextHop, PortEntry, Role, Snapshot};
 use crate::stats::{Event, PortReport as PortCounts, WorkerStats, port_report};
 use crate::sys::clock::mono_now;
+use crate::sys::xsk::XskStatistics;
 
 impl Controller {
     fn stats(&self) -> Vec<Arc<WorkerStats>> {
@@ -73,6 +74,7 @@ impl Controller {
     fn all_warnings(&self) -> Vec<String> {
         let mut warnings = self.warnings.clone();
         warnings.extend(self.devices.xdp().and_then(Result::err).map(|why| format!("uplink: {why}")));
+        warnings.extend(self.devices.slow_ports().map(|(name, why)| format!("port {name}: {why}")));
         warnings.extend(self.closed.iter().map(|(name, reason)| format!("port {name}: {reason}")));
         warnings.extend(self.ledger.faults().iter().map(ToString::to_string));
         warnings.sort();
@@ -156,7 +158,7 @@ impl Controller {
                 name: port.name.to_string(),
                 owner,
                 role: PortRole::Pod,
-                device: "tap".into(),
+                device: port.kind.name().into(),
                 netns: Some(port.netns.clone()),
                 ifname: Some(port.ifname.clone()),
                 addresses: port.addresses.clone(),
@@ -180,7 +182,7 @@ impl Controller {
             _ => None,
         };
         let (role, device) = match entry.role {
-            Role::Pod => (PortRole::Pod, "tap"),
+            Role::Pod => (PortRole::Pod, stated.map_or(PortKind::Tap, |port| port.kind).name()),
             Role::Host => (PortRole::Host, "tap"),
             Role::Uplink => (PortRole::Uplink, self.config.uplink.as_ref().map_or("udp", |uplink| uplink.kind.name())),
             Role::Tunnel(_) => (PortRole::Tunnel, "vxlan"),
@@ -349,6 +351,7 @@ impl Controller {
         if let Some(Ok(xdp)) = self.devices.xdp() {
             summed.extend(xdp_counters(xdp));
         }
+        summed.extend(self.devices.veth_statistics().into_iter().flat_map(veth_counters));
         CounterReport { totals: summed, workers: workers.collect(), ports: ports.collect() }
     }
 
@@ -391,6 +394,16 @@ impl Controller {
     pub fn limits(&self) -> Vec<Limit> {
         limits::ALL.iter().map(|&(name, value, unit)| Limit { name: name.into(), value, unit: unit.into() }).collect()
     }
+}
+
+/// What the kernel lost of what veth-xdp pods sent.
+fn veth_counters(kernel: XskStatistics) -> impl Iterator<Item = Counter> {
+    let counters = [
+        ("veth_rx_dropped", kernel.rx_dropped),
+        ("veth_ring_full", kernel.ring_full),
+        ("veth_fill_empty", kernel.fill_empty),
+    ];
+    counters.into_iter().map(|(name, count)| Counter { name: name.into(), count })
 }
 
 /// Why an address that no route covers has none.

@@ -43,6 +43,7 @@ impl Controller {
         let snapshot = self.switch.snapshot();
         let device_gone = reported.into_iter().filter_map(|id| Some(snapshot.port(id)?.name.clone()));
         let mut gone: Vec<(String, &str)> = device_gone.map(|name| (name, "its device is gone")).collect();
+        gone.extend(self.devices.gone().into_iter().map(|name| (name, "its device is gone")));
         gone.extend(self.devices.vanished().into_iter().map(|name| (name, "its network namespace is gone")));
         gone.retain(|(name, _)| self.devices.is_open(name));
         gone.sort();

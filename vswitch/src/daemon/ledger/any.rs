@@ -9,6 +9,7 @@ use podwire_control::model::{
 use proptest::collection::vec;
 use proptest::option::of;
 use proptest::prelude::*;
+use proptest::sample::select;
 
 fn name<T: std::str::FromStr<Err: std::fmt::Debug>>(prefix: &str, number: u8) -> T {
     format!("{prefix}{number}").parse().unwrap()
@@ -37,11 +38,11 @@ fn prefix() -> impl Strategy<Value = IpNet> {
 
 fn port() -> impl Strategy<Value = Object> {
     let guard = of(vec(prefix(), 0..3)).prop_map(|allowed| allowed.map_or(Guard::Off, |allowed| Guard::On { allowed }));
-    let place = (small("pod"), 0u8..6, vec(address(), 0..3));
+    let place = (small("pod"), select(&PortKind::ALL[..]), 0u8..6, vec(address(), 0..3));
     (place, of(mac()), of(576u16..), of(small("bridge")), guard).prop_map(
-        |((name, netns, addresses), mac, mtu, bridge, guard)| {
+        |((name, kind, netns, addresses), mac, mtu, bridge, guard)| {
             let (netns, ifname) = (format!("/run/netns/{netns}").into(), "eth0".to_owned());
-            Object::Port(Port { name, kind: PortKind::Tap, netns, ifname, addresses, mac, mtu, bridge, guard })
+            Object::Port(Port { name, kind, netns, ifname, addresses, mac, mtu, bridge, guard })
         },
     )
 }

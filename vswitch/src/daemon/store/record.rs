@@ -55,9 +55,10 @@ struct PortV1 {
 }
 
 #[derive(Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 enum PortKindV1 {
     Tap,
+    VethXdp,
 }
 
 /// A prefix as text: address, slash, length.
@@ -169,10 +170,13 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Object, RecordError> {
 }
 
 fn write_port(port: &Port) -> PortV1 {
-    let PortKind::Tap = port.kind;
+    let kind = match port.kind {
+        PortKind::Tap => PortKindV1::Tap,
+        PortKind::VethXdp => PortKindV1::VethXdp,
+    };
     PortV1 {
         name: port.name.to_string(),
-        kind: PortKindV1::Tap,
+        kind,
         netns: port.netns.clone(),
         ifname: port.ifname.clone(),
         addresses: texts(&port.addresses),
@@ -187,10 +191,13 @@ fn write_port(port: &Port) -> PortV1 {
 }
 
 fn read_port(port: PortV1) -> Result<Port, RecordError> {
-    let PortKindV1::Tap = port.kind;
+    let kind = match port.kind {
+        PortKindV1::Tap => PortKind::Tap,
+        PortKindV1::VethXdp => PortKind::VethXdp,
+    };
     Ok(Port {
         name: parse(&port.name)?,
-        kind: PortKind::Tap,
+        kind,
         netns: port.netns,
         ifname: port.ifname,
         addresses: networks(&port.addresses)?,

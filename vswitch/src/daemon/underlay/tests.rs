@@ -20,7 +20,16 @@ fn ip(text: &str) -> IpAddr {
 }
 
 fn nic() -> Nic {
-    let link = Link { index: 7, name: "nic".into(), mac: Some(OWN), mtu: 1_500, up: true, kind: None, gso_max_size: 0 };
+    let link = Link {
+        index: 7,
+        name: "nic".into(),
+        mac: Some(OWN),
+        mtu: 1_500,
+        up: true,
+        kind: None,
+        gso_max_size: 0,
+        other: None,
+    };
     Nic { link, hop_limits: [64, 32] }
 }
 

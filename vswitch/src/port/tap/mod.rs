@@ -11,59 +11,50 @@ use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use ipnet::IpNet;
 use nix::errno::Errno;
 
-pub use setup::{GSO_BYTES_MAX, TUNNEL_GSO_BYTES_MAX, TapPortError, TapRoute, TapSpec};
+pub use setup::TapPortError;
 
+use super::interface::{Interface, InterfaceError, InterfaceSpec, inside};
 use super::{Outgoing, PortCaps, PortRx, PortTx, RxStatus, TxError};
 use crate::frame::{Batch, FramePool};
-use crate::sys::netlink::{Netlink, NetlinkError};
-use crate::sys::netns::{NetnsHandle, NetnsId, in_netns};
+use crate::sys::netns::NetnsHandle;
 use crate::sys::tap::{TapOffloads, VNET_HEADER_BYTES, read_frame, write_frame};
 
 /// A TAP device with its open queues.
 #[derive(Debug)]
 pub struct TapPort {
-    ifname: String,
-    index: u32,
-    netns: Option<NetnsHandle>,
+    interface: Interface,
     queues: Vec<Arc<OwnedFd>>,
     offloads: TapOffloads,
 }
 
 impl TapPort {
-    /// [`TapPort::open`] with one queue.
+    /// [`TapPort::open`] with one queue and all offloads.
     ///
     /// # Errors
     /// [`TapPortError`].
-    pub fn create(spec: &TapSpec) -> Result<Self, TapPortError> {
-        Self::open(spec, 1)
+    pub fn create(spec: &InterfaceSpec) -> Result<Self, TapPortError> {
+        Self::open(spec, 1, TapOffloads::ALL)
     }
 
     /// Makes the device, or attaches to the one left from before, and makes it what the spec says. A device left from
-    /// before with one queue stays so; see [`TapPort::queues`].
+    /// before with one queue stays so; see [`TapPort::queues`]. Offloads are those allowed, as far as the kernel has them.
     ///
     /// # Errors
     /// [`TapPortError`]; nothing is left behind that was not there.
-    pub fn open(spec: &TapSpec, queues: usize) -> Result<Self, TapPortError> {
-        let netns = spec.netns.as_deref().map(NetnsHandle::open).transpose()?;
-        let (tap, index) = inside(netns.as_ref(), || setup::open_and_configure(spec, queues))??;
+    pub fn open(spec: &InterfaceSpec, queues: usize, allowed: TapOffloads) -> Result<Self, TapPortError> {
+        let netns = spec.netns.as_deref().map(NetnsHandle::open).transpose().map_err(InterfaceError::from)?;
+        let opened = inside(netns.as_ref(), || setup::open_and_configure(spec, queues, allowed));
+        let (tap, index) = opened.map_err(InterfaceError::from)??;
         let queues = tap.queues.into_iter().map(Arc::new).collect();
-        Ok(Self { ifname: spec.ifname.clone(), index, netns, queues, offloads: tap.offloads })
+        Ok(Self { interface: Interface::new(&spec.ifname, index, netns), queues, offloads: tap.offloads })
     }
 
-    /// The device's name.
+    /// What it is to the stack behind it.
     #[must_use]
-    pub fn ifname(&self) -> &str {
-        &self.ifname
-    }
-
-    /// The namespace it lives in; none for the switch's own. Compare with `sys::netns::identity_of` to see whether the
-    /// path still leads there.
-    #[must_use]
-    pub fn netns_id(&self) -> Option<NetnsId> {
-        self.netns.as_ref().map(NetnsHandle::id)
+    pub fn interface(&self) -> &Interface {
+        &self.interface
     }
 
     /// Queues it has, each with one receiving half.
@@ -97,63 +88,13 @@ impl TapPort {
         TapTx { queue: Arc::clone(&self.queues[worker % self.queues.len()]) }
     }
 
-    /// Makes the device what a changed spec says, while frames flow: addresses, MTU, MAC and routes. Namespace and name
-    /// stay, `given` are the addresses of the spec before. A new MAC takes the device down for a moment.
-    ///
-    /// # Errors
-    /// [`TapPortError`]; some of it may be done then.
-    pub fn update(&self, spec: &TapSpec, given: &[IpNet]) -> Result<(), TapPortError> {
-        self.configure(|netlink, index| {
-            let link = netlink.link_at(index)?;
-            setup::configure(netlink, spec, given, &link)
-        })
-    }
-
-    /// Changes the MTU while frames flow.
-    ///
-    /// # Errors
-    /// [`TapPortError`].
-    pub fn set_mtu(&self, mtu: u16) -> Result<(), TapPortError> {
-        self.configure(|netlink, index| netlink.set_mtu(index, mtu.into()))
-    }
-
-    /// Makes the routes through the device exactly these: for the host TAP, the cluster's prefixes with the gateway's
-    /// address as their source. Routes of others through it stay.
-    ///
-    /// # Errors
-    /// [`TapPortError`].
-    pub fn sync_routes(&self, routes: &[TapRoute]) -> Result<(), TapPortError> {
-        self.configure(|netlink, index| {
-            let routes: Vec<_> = routes.iter().map(|route| setup::direct_route(route, index)).collect();
-            netlink.sync_routes(index, &routes)
-        })
-    }
-
     /// Removes the device. The halves get [`RxStatus::Closed`] and [`TxError::Down`] from then on. A device that is
     /// gone already, with its namespace perhaps, is no error.
     ///
     /// # Errors
     /// [`TapPortError`].
     pub fn remove(self) -> Result<(), TapPortError> {
-        self.configure(|netlink, index| match netlink.delete_link(index) {
-            Err(error) if error.is_not_found() => Ok(()),
-            done => done,
-        })
-    }
-
-    fn configure(
-        &self,
-        work: impl FnOnce(&mut Netlink, u32) -> Result<(), NetlinkError> + Send,
-    ) -> Result<(), TapPortError> {
-        let done = inside(self.netns.as_ref(), || work(&mut Netlink::open()?, self.index))?;
-        done.map_err(|source| TapPortError::Netlink { ifname: self.ifname.clone(), source })
-    }
-}
-
-fn inside<T: Send>(netns: Option<&NetnsHandle>, work: impl FnOnce() -> T + Send) -> Result<T, TapPortError> {
-    match netns {
-        Some(netns) => Ok(in_netns(netns, work)?),
-        None => Ok(work()),
+        Ok(self.interface.remove()?)
     }
 }
 

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use super::*;
 use crate::frame::{Checksum, Frame, GsoKind};
+use crate::port::interface::{GSO_BYTES_MAX, InterfaceRoute, TUNNEL_GSO_BYTES_MAX};
 use crate::port::{Piece, Pieces};
 use crate::sys::epoll::{Epoll, Events};
+use crate::sys::netlink::Netlink;
 use crate::sys::netns::testing::TestNetns;
 use crate::sys::udp::{ReceiveBuffers, Role, SendOptions, UdpSocket};
 use crate::wire::checksum;
@@ -17,8 +19,8 @@ const MAC: Mac = Mac([2, 0, 10, 244, 1, 10]);
 const PEER_MAC: Mac = Mac([2, 0, 10, 244, 1, 11]);
 const QUEUE_BYTES: usize = 1 << 20;
 
-fn spec(netns: &TestNetns) -> TapSpec {
-    let mut spec = TapSpec::new(Some(netns.path()), "eth0", MAC, 1_450);
+fn spec(netns: &TestNetns) -> InterfaceSpec {
+    let mut spec = InterfaceSpec::new(Some(netns.path()), "eth0", MAC, 1_450);
     spec.addresses = vec!["10.244.1.10/24".parse().unwrap(), "fd00:244:1::a/64".parse().unwrap()];
     spec.gateways = vec!["10.244.1.1".parse().unwrap(), "fd00:244:1::1".parse().unwrap()];
     spec
@@ -52,7 +54,7 @@ fn is_ipv4(frame: &Frame, protocol: u8) -> bool {
 fn a_device_found_from_before_gets_the_super_frame_size_that_is_asked_for_now() {
     let netns = TestNetns::new();
     for gso_bytes_max in [GSO_BYTES_MAX, TUNNEL_GSO_BYTES_MAX, GSO_BYTES_MAX] {
-        TapPort::create(&TapSpec { gso_bytes_max, ..spec(&netns) }).unwrap();
+        TapPort::create(&InterfaceSpec { gso_bytes_max, ..spec(&netns) }).unwrap();
         let link = netns.ip("-d -j link show dev eth0");
         assert!(link.contains(&format!("\"gso_max_size\":{gso_bytes_max}")), "{link}");
     }
@@ -62,7 +64,10 @@ fn a_device_found_from_before_gets_the_super_frame_size_that_is_asked_for_now() 
 fn a_device_is_born_in_the_pod_as_it_was_asked_for() {
     let netns = TestNetns::new();
     let port = TapPort::create(&spec(&netns)).unwrap();
-    assert_eq!((port.caps(), port.queues(), port.netns_id()), (PortCaps::ALL, 1, Some(netns.handle().id())));
+    assert_eq!(
+        (port.caps(), port.queues(), port.interface().netns_id()),
+        (PortCaps::ALL, 1, Some(netns.handle().id()))
+    );
     let link = netns.ip("-d -j link show dev eth0");
     for part in ["\"address\":\"02:00:0a:f4:01:0a\"", "\"mtu\":1450", "\"UP\"", "\"persist\":true", "\"type\":\"tap\""]
     {
@@ -90,14 +95,14 @@ fn an_address_without_a_subnet_still_reaches_its_gateway() {
 #[test]
 fn a_device_survives_its_port_and_is_attached_again_unchanged() {
     let netns = TestNetns::new();
-    let index = TapPort::create(&spec(&netns)).unwrap().index;
+    let index = TapPort::create(&spec(&netns)).unwrap().interface().index();
     let again = TapPort::create(&spec(&netns)).unwrap();
-    assert_eq!(again.index, index);
+    assert_eq!(again.interface().index(), index);
     let addresses = netns.ip("-o addr show dev eth0 scope global");
     assert_eq!(addresses.lines().count(), 2, "{addresses}");
     assert!(netns.ip("route get 192.0.2.1").contains("via 10.244.1.1 dev eth0"));
     assert!(netns.ip("-6 route get 2001:db8::1").contains("via fd00:244:1::1 dev eth0"));
-    again.set_mtu(1_400).unwrap();
+    again.interface().set_mtu(1_400).unwrap();
     assert!(netns.ip("link show dev eth0").contains("mtu 1400"));
 }
 
@@ -152,7 +157,7 @@ fn a_device_that_is_attached_again_loses_what_podwire_gave_it_and_keeps_what_oth
 fn a_device_with_another_mac_has_its_link_local_address_too() {
     let netns = TestNetns::new();
     drop(TapPort::create(&spec(&netns)).unwrap());
-    let port = TapPort::create(&TapSpec { mac: PEER_MAC, ..spec(&netns) }).unwrap();
+    let port = TapPort::create(&InterfaceSpec { mac: PEER_MAC, ..spec(&netns) }).unwrap();
     let all = [("10.244.1.10/24", true), ("fd00:244:1::a/64", true), ("fe80::aff:fef4:10b/64", false)];
     assert_eq!(addresses(&netns), expected(&all));
     assert!(netns.ip("-6 route get 2001:db8::1").contains("via fd00:244:1::1 dev eth0"));
@@ -195,14 +200,17 @@ struct TwoPods {
 impl TwoPods {
     fn new(queues: usize) -> Self {
         let (from, to) = (TestNetns::new(), TestNetns::new());
-        let peer = TapSpec {
+        let peer = InterfaceSpec {
             netns: Some(to.path()),
             mac: PEER_MAC,
             addresses: vec!["10.244.1.11/24".parse().unwrap()],
             gateways: vec![],
             ..spec(&from)
         };
-        let ports = [TapPort::open(&spec(&from), queues).unwrap(), TapPort::open(&peer, queues).unwrap()];
+        let ports = [
+            TapPort::open(&spec(&from), queues, TapOffloads::ALL).unwrap(),
+            TapPort::open(&peer, queues, TapOffloads::ALL).unwrap(),
+        ];
         from.ip(&format!("neigh add 10.244.1.11 lladdr {PEER_MAC} dev eth0"));
         Self { from, to, ports }
     }
@@ -337,20 +345,20 @@ fn a_device_that_is_down_says_so_and_one_that_vanished_can_still_be_removed() {
 fn the_host_device_routes_the_cluster_with_the_gateway_as_source() {
     let netns = TestNetns::new();
     netns.enter(|| {
-        let mut spec = TapSpec::new(None, "podwire0", MAC, 1_450);
+        let mut spec = InterfaceSpec::new(None, "podwire0", MAC, 1_450);
         spec.addresses = vec!["10.244.1.1/32".parse().unwrap(), "fd00:244:1::1/128".parse().unwrap()];
-        let route = |prefix: &str, prefsrc: &str| TapRoute {
+        let route = |prefix: &str, prefsrc: &str| InterfaceRoute {
             prefix: prefix.parse().unwrap(),
             prefsrc: Some(prefsrc.parse().unwrap()),
         };
         let port = TapPort::create(&spec).unwrap();
         let routes = [route("10.244.0.0/16", "10.244.1.1"), route("fd00:244::/32", "fd00:244:1::1")];
-        port.sync_routes(&routes).unwrap();
+        port.interface().sync_routes(&routes).unwrap();
         let v4 = netns.ip("route get 10.244.2.10");
         assert!(v4.contains("dev podwire0 src 10.244.1.1"), "{v4}");
         let v6 = netns.ip("-6 route get fd00:244:2::a");
         assert!(v6.contains("dev podwire0") && v6.contains("src fd00:244:1::1"), "{v6}");
-        port.sync_routes(&routes[1..]).unwrap();
+        port.interface().sync_routes(&routes[1..]).unwrap();
         assert!(!netns.ip("route show").contains("10.244.0.0/16"));
     });
 }
@@ -359,9 +367,9 @@ fn the_host_device_routes_the_cluster_with_the_gateway_as_source() {
 fn a_set_up_that_fails_leaves_nothing_behind_and_says_what_it_tried() {
     let netns = TestNetns::new();
     let mut spec = spec(&netns);
-    spec.routes = vec![TapRoute { prefix: "10.0.0.0/8".parse().unwrap(), prefsrc: Some([10, 9, 9, 9].into()) }];
+    spec.routes = vec![InterfaceRoute { prefix: "10.0.0.0/8".parse().unwrap(), prefsrc: Some([10, 9, 9, 9].into()) }];
     let error = TapPort::create(&spec).unwrap_err().to_string();
-    assert!(error.contains("TAP eth0: cannot add a route to 10.0.0.0/8"), "{error}");
+    assert!(error.contains("interface eth0: cannot add a route to 10.0.0.0/8"), "{error}");
     assert!(!netns.ip("link show").contains("eth0"));
 }
 
@@ -370,6 +378,9 @@ fn another_device_of_the_name_is_left_alone() {
     let netns = TestNetns::new();
     netns.ip("link add eth0 type veth peer name eth1");
     let error = TapPort::create(&spec(&netns)).unwrap_err();
-    assert!(matches!(&error, TapPortError::OtherDevice { kind, .. } if kind == "veth"), "{error}");
+    assert!(
+        matches!(&error, TapPortError::Interface(InterfaceError::OtherDevice { kind, .. }) if kind == "veth"),
+        "{error}"
+    );
     assert!(netns.ip("link show").contains("eth0"));
 }

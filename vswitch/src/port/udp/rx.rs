@@ -38,7 +38,7 @@ impl UdpRx {
             socket,
             buffers: ReceiveBuffers::new(),
             next: (0, 0),
-            coalescer: Coalescer::default(),
+            coalescer: Coalescer::of_tunnel(),
             wanted: MERGED_BUFFERS,
             status,
         }

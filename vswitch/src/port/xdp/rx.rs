@@ -27,7 +27,7 @@ pub struct XdpRx {
 
 impl XdpRx {
     pub(super) fn new(socket: XskReceiver, status: Arc<XdpStatus>) -> Self {
-        Self { socket, freed: 0, coalescer: Coalescer::default(), status }
+        Self { socket, freed: 0, coalescer: Coalescer::of_tunnel(), status }
     }
 
     /// Adds the next packet of the queue to the batch, which has room for a frame; false when it is dropped since it is

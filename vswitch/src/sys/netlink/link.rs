@@ -1,6 +1,7 @@
 //! Links: find one, change its properties, remove it.
 
 use std::net::IpAddr;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp};
@@ -29,6 +30,8 @@ pub struct Link {
     pub kind: Option<String>,
     /// Largest super-frame the stack builds for it, in bytes; 0 when the kernel does not say.
     pub gso_max_size: u32,
+    /// Number of the link it stands on, or of its other end, in that one's namespace; none for links by themselves.
+    pub other: Option<u32>,
 }
 
 impl Link {
@@ -41,12 +44,14 @@ impl Link {
             up: message.header.flags.contains(LinkFlags::Up),
             kind: None,
             gso_max_size: 0,
+            other: None,
         };
         for attribute in message.attributes {
             match attribute {
                 LinkAttribute::IfName(name) => link.name = name,
                 LinkAttribute::Address(bytes) => link.mac = <[u8; 6]>::try_from(bytes).ok().map(Mac),
                 LinkAttribute::Mtu(mtu) => link.mtu = mtu,
+                LinkAttribute::Link(index) => link.other = Some(index),
                 LinkAttribute::GsoMaxSize(bytes) => link.gso_max_size = bytes,
                 LinkAttribute::LinkInfo(infos) => {
                     link.kind = infos.iter().find_map(|info| match info {
@@ -121,6 +126,17 @@ impl Netlink {
             _ => None,
         });
         Ok(program)
+    }
+
+    /// Has a link run an XDP program, in place of the one it runs in that mode. Nobody holds it there: it stays until
+    /// another is put in its place, or the link goes. Fails where a bpf link holds one, or one runs in the other mode.
+    ///
+    /// # Errors
+    /// [`NetlinkError`].
+    pub fn set_xdp(&mut self, index: u32, program: BorrowedFd<'_>, native: bool) -> Result<(), NetlinkError> {
+        let mode = if native { XDP_FLAGS_DRV_MODE } else { XDP_FLAGS_SKB_MODE };
+        let on = vec![LinkAttribute::Xdp(vec![LinkXdp::Fd(program.as_raw_fd()), LinkXdp::Flags(mode)])];
+        self.change(index, on, &format!("run an XDP program on interface number {index}"))
     }
 
     /// Takes the XDP program off a link, in whatever mode it runs; one that a bpf link holds stays.

@@ -9,6 +9,7 @@ mod link;
 mod monitor;
 mod outgoing;
 mod route;
+mod veth;
 
 use std::fmt::Display;
 use std::io;
@@ -24,6 +25,7 @@ pub use link::Link;
 pub use monitor::RouteMonitor;
 pub use outgoing::{Neighbour, RouteTo, default_hop_limits};
 pub use route::{ROUTE_PROTOCOL, RouteSpec};
+pub use veth::{VETH_KIND, VethSpec};
 
 /// Messages in a netlink datagram begin at multiples of this many bytes.
 const MESSAGE_ALIGNMENT: usize = 4;

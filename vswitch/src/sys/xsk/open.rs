@@ -5,7 +5,6 @@ use std::ffi::CString;
 use std::fmt;
 use std::io;
 use std::num::NonZeroU32;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -14,13 +13,12 @@ use xsk_rs::{Socket, Umem};
 
 use super::receive::Bound;
 use super::{RX_RING, SLOT_BYTES, SlotPlan, XskReceiver, XskSender, XskSocket};
+use crate::sys::ethtool;
+pub use crate::sys::ethtool::Queues;
 
 /// How long the kernel is given to let go of a queue whose last socket was just closed: it does so behind our back.
 const BUSY_PATIENCE: Duration = Duration::from_secs(2);
 const BUSY_STEP: Duration = Duration::from_millis(10);
-/// linux/sockios.h and linux/ethtool.h.
-const SIOCETHTOOL: libc::c_ulong = 0x8946;
-const ETHTOOL_GCHANNELS: u32 = 0x3c;
 
 /// How packets get between NIC and memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -214,58 +212,10 @@ fn explain(error: &(dyn Error + 'static)) -> (String, Option<Errno>) {
     (error.to_string(), None)
 }
 
-/// `struct ethtool_channels` of linux/ethtool.h.
-#[repr(C)]
-#[derive(Default)]
-struct Channels {
-    cmd: u32,
-    max_rx: u32,
-    max_tx: u32,
-    max_other: u32,
-    max_combined: u32,
-    rx: u32,
-    tx: u32,
-    other: u32,
-    combined: u32,
-}
-
-/// Queues of a NIC.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Queues {
-    /// It receives on.
-    pub receive: u32,
-    /// It sends on. Numbered as those are, and there may be fewer.
-    pub send: u32,
-}
-
 /// Queues of a NIC of the calling thread's namespace; 1 each where its driver does not say.
 ///
 /// # Errors
 /// [`XskError::Queues`] when there is no such NIC.
 pub fn queues(device: &str) -> Result<Queues, XskError> {
-    let failed = |source: io::Error| XskError::Queues { device: device.to_owned(), source };
-    // SAFETY: a new descriptor that nothing else owns, or an error.
-    let socket = unsafe {
-        let fd = Errno::result(libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0));
-        OwnedFd::from_raw_fd(fd.map_err(|errno| failed(errno.into()))?)
-    };
-    let mut channels = Channels { cmd: ETHTOOL_GCHANNELS, ..Channels::default() };
-    // SAFETY: all-zero is a valid ifreq.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    if device.len() >= request.ifr_name.len() {
-        return Err(failed(Errno::ENODEV.into()));
-    }
-    for (to, from) in request.ifr_name.iter_mut().zip(device.bytes()) {
-        *to = libc::c_char::from_ne_bytes([from]);
-    }
-    request.ifr_ifru.ifru_data = (&raw mut channels).cast();
-    // SAFETY: the request names a command whose structure it points to; both outlive the call.
-    match Errno::result(unsafe { libc::ioctl(socket.as_raw_fd(), SIOCETHTOOL, &raw mut request) }) {
-        Ok(_) => Ok(Queues {
-            receive: (channels.rx + channels.combined).max(1),
-            send: (channels.tx + channels.combined).max(1),
-        }),
-        Err(Errno::EOPNOTSUPP) => Ok(Queues { receive: 1, send: 1 }),
-        Err(errno) => Err(failed(errno.into())),
-    }
+    ethtool::queues(device).map_err(|source| XskError::Queues { device: device.to_owned(), source })
 }
