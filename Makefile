@@ -60,7 +60,7 @@ build: deps ## Build podwired, podwire and podwire-cni
 
 bpf: deps ## Compile the XDP programs anew; their objects are committed
 	@cd $(BPF) && for program in steer redirect take; do \
-	  sum=$$(sha256sum $$program.bpf.c | cut -d' ' -f1) && \
+	  sum=$$(cat xdp.h $$program.bpf.c | sha256sum | cut -d' ' -f1) && \
 	  clang -O2 -g -Wall -Werror -target bpf -mcpu=v2 -fdebug-prefix-map="$$PWD"=. -DSOURCE_SHA256="\"$$sum\"" \
 	    -c $$program.bpf.c -o $$program.bpf.o && llvm-strip -g $$program.bpf.o || exit 1; done
 

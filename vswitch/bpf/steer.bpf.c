@@ -12,39 +12,14 @@
  * on a veth hands over inner UDP super-frames, which do fill the datagram; what could be one, since its checksums were left
  * to a NIC, passes too.
  *
- * Needs no kernel or libbpf headers: the few layouts it reads are written out below, with where they come from.
+ * Needs no kernel or libbpf headers: the few layouts it reads are written out below and in xdp.h, with where they come from.
  * `make bpf` compiles it into steer.bpf.o, which is committed; vswitch/src/sys/bpf.rs loads it.
  */
 
-typedef unsigned char u8;
-typedef unsigned short u16;
-typedef unsigned int u32;
-typedef unsigned long long u64;
-
-#define SEC(name) __attribute__((section(name), used))
-
-/* linux/bpf.h: enum bpf_map_type, enum xdp_action, struct xdp_md, and numbers of helpers. None is for GPL only. */
-#define BPF_MAP_TYPE_XSKMAP 17
-#define XDP_PASS 2
-struct xdp_md {
-	u32 data;
-	u32 data_end;
-	u32 data_meta;
-	u32 ingress_ifindex;
-	u32 rx_queue_index;
-	u32 egress_ifindex;
-};
-static long (*const bpf_redirect_map)(void *map, u64 key, u64 flags) = (void *)51;
-static u64 (*const bpf_xdp_get_buff_len)(struct xdp_md *ctx) = (void *)188;
-
-/* One AF_XDP socket a receive queue. */
 #define QUEUES_MAX 64
-struct {
-	int (*type)[BPF_MAP_TYPE_XSKMAP];
-	int (*max_entries)[QUEUES_MAX];
-	u32 *key;
-	u32 *value;
-} podwire_socks SEC(".maps");
+#include "xdp.h"
+
+static u64 (*const bpf_xdp_get_buff_len)(struct xdp_md *ctx) = (void *)188;
 
 /* What is ours; written by the loader before the program is verified, never later. Addresses and port are in network
  * order, as in the packets; an address of zero is none. `Config` in vswitch/src/sys/bpf.rs is the same layout. */
@@ -70,8 +45,6 @@ const volatile struct config podwire_config SEC(".rodata") = {};
 #define PROTOCOL_ICMPV6 58
 #define TYPE_IPV4 0x0800
 #define TYPE_IPV6 0x86dd
-
-#define be16(value) __builtin_bswap16(value)
 
 struct ethernet {
 	u8 addresses[12];
@@ -227,11 +200,3 @@ int podwire_steer(struct xdp_md *ctx)
 		return XDP_PASS;
 	return bpf_redirect_map(&podwire_socks, ctx->rx_queue_index, XDP_PASS);
 }
-
-const char podwire_licence[] SEC("license") = "Apache-2.0";
-
-/* Which source this object was made of: a test compares it with the file beside it. */
-#ifndef SOURCE_SHA256
-#define SOURCE_SHA256 "unknown"
-#endif
-const char podwire_source[] SEC("source_sha256") = SOURCE_SHA256;

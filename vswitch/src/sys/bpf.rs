@@ -265,4 +265,20 @@ fn with_causes(error: &dyn std::error::Error) -> String {
 }
 
 #[cfg(test)]
+mod testing {
+    use std::path::Path;
+
+    use crate::sys::netns::testing::run;
+
+    /// Compares the hash in an object with that of the sources beside it, as `make bpf` takes it.
+    #[track_caller]
+    pub(super) fn assert_made_of_its_source(object: &[u8], program: &str) {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("bpf");
+        let sum = run("sh", &["-c", &format!("cd {} && cat xdp.h {program}.bpf.c | sha256sum", folder.display())]);
+        let sum = sum.split_whitespace().next().unwrap();
+        let holds = object.windows(sum.len()).any(|window| window == sum.as_bytes());
+        assert!(holds, "{program}.bpf.o is older than its sources: run `make bpf` and commit what it makes");
+    }
+}
+#[cfg(test)]
 mod tests;

@@ -72,18 +72,12 @@ fn program(bpf: &mut Ebpf) -> Result<&mut Xdp, BpfError> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
 
     use super::*;
-    use crate::sys::netns::testing::run;
 
     #[test]
     fn the_object_is_of_the_source_beside_it() {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("bpf/redirect.bpf.c");
-        let sum = run("sha256sum", &[source.to_str().unwrap()]);
-        let sum = sum.split_whitespace().next().unwrap();
-        let holds = OBJECT.windows(sum.len()).any(|window| window == sum.as_bytes());
-        assert!(holds, "redirect.bpf.o is older than redirect.bpf.c: run `make bpf` and commit what it makes");
+        super::super::testing::assert_made_of_its_source(OBJECT, "redirect");
     }
 
     #[test]

@@ -84,21 +84,16 @@ fn program(bpf: &mut Ebpf) -> Result<&mut Xdp, BpfError> {
 #[cfg(test)]
 mod tests {
     use std::net::UdpSocket;
-    use std::path::Path;
     use std::time::Duration;
 
     use super::*;
     use crate::sys::netlink::Netlink;
-    use crate::sys::netns::testing::{run, wire};
+    use crate::sys::netns::testing::wire;
     use crate::sys::xsk::{BindMode, SlotPlan, XskSocket, XskSpec};
 
     #[test]
     fn the_object_is_of_the_source_beside_it() {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("bpf/take.bpf.c");
-        let sum = run("sha256sum", &[source.to_str().unwrap()]);
-        let sum = sum.split_whitespace().next().unwrap();
-        let holds = OBJECT.windows(sum.len()).any(|window| window == sum.as_bytes());
-        assert!(holds, "take.bpf.o is older than take.bpf.c: run `make bpf` and commit what it makes");
+        super::super::testing::assert_made_of_its_source(OBJECT, "take");
     }
 
     #[test]

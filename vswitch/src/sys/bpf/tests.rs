@@ -1,7 +1,6 @@
 //! The committed object: what it is made of, and what it does with hand-made frames (`BPF_PROG_TEST_RUN`). Need root.
 
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
-use std::path::Path;
 
 use aya::{TestRun, TestRunOptions};
 
@@ -97,11 +96,7 @@ fn changed(mut frame: Vec<u8>, at: usize, value: u8) -> Vec<u8> {
 
 #[test]
 fn the_object_is_of_the_source_beside_it() {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("bpf/steer.bpf.c");
-    let sum = run("sha256sum", &[source.to_str().unwrap()]);
-    let sum = sum.split_whitespace().next().unwrap();
-    let holds = OBJECT.windows(sum.len()).any(|window| window == sum.as_bytes());
-    assert!(holds, "steer.bpf.o is older than steer.bpf.c: run `make bpf` and commit what it makes");
+    super::testing::assert_made_of_its_source(OBJECT, "steer");
 }
 
 #[test]
