@@ -12,12 +12,36 @@ mod shapes;
 mod xdp;
 mod xdp_tx;
 
+use podwire_tests::node::Node;
+use podwire_tests::plan::NodePlan;
+use podwire_tests::pod::Pod;
 use podwire_tests::probe::Path;
 use podwire_tests::probe::ping::{Ping, ping};
 
 /// Host numbers of the pods of a node.
 const POD: u8 = 10;
 const OTHER_POD: u8 = 11;
+
+/// Two nodes with a pod each.
+struct Fixture {
+    here: Node,
+    there: Node,
+    pod: Pod,
+    remote: Pod,
+}
+
+impl Fixture {
+    fn new(here: Node, there: Node) -> Self {
+        let pod = here.pod("pod", &NodePlan(1).pod(POD));
+        let remote = there.pod("remote", &NodePlan(2).pod(POD));
+        Self { here, there, pod, remote }
+    }
+
+    /// From the one pod to the other, over both families.
+    fn paths(&self) -> [Path<'_>; 2] {
+        [Path::v4(&self.pod, &self.remote), Path::v6(&self.pod, &self.remote)]
+    }
+}
 
 /// Says that one small ping came back; a failure shows what ping printed.
 #[track_caller]

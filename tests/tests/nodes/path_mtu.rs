@@ -3,38 +3,18 @@
 use podwire_tests::netns::{Netns, Wire};
 use podwire_tests::node::{Node, NodeSpec, UplinkKind};
 use podwire_tests::plan::{NodePlan, UNDERLAY};
-use podwire_tests::pod::Pod;
 use podwire_tests::probe::Path;
 use podwire_tests::probe::ping::{Ping, ping};
 use podwire_tests::probe::tcp::transfer;
 use podwire_tests::probe::udp::{exchange, is_told_too_big};
 use podwire_tests::underlay::join_through_routers;
 
-use super::{POD, assert_ping};
+use super::{Fixture, assert_ping};
 
 /// Bytes sent through a connection.
 const TRANSFER_BYTES: u64 = 1_000_000;
 /// UDP payload that fits the pods' own MTU of 1430, but not the path.
 const LONG_DATAGRAM: usize = 1_370;
-
-struct Fixture {
-    here: Node,
-    there: Node,
-    pod: Pod,
-    remote: Pod,
-}
-
-impl Fixture {
-    fn new(here: Node, there: Node) -> Self {
-        let pod = here.pod("pod", &NodePlan(1).pod(POD));
-        let remote = there.pod("remote", &NodePlan(2).pod(POD));
-        Self { here, there, pod, remote }
-    }
-
-    fn paths(&self) -> [Path<'_>; 2] {
-        [Path::v4(&self.pod, &self.remote), Path::v6(&self.pod, &self.remote)]
-    }
-}
 
 /// Two nodes with links of 1500 bytes, and routers between them whose common link carries less.
 fn routed(narrow: u16, uplink: UplinkKind) -> (Fixture, [Netns; 2]) {

@@ -6,48 +6,37 @@ use std::time::{Duration, Instant};
 use podwire_tests::netns::{Netns, Wire};
 use podwire_tests::node::{Node, NodeSpec, UplinkKind};
 use podwire_tests::plan::{NodePlan, UNDERLAY};
-use podwire_tests::pod::Pod;
 use podwire_tests::probe::Path;
 use podwire_tests::probe::ping::{Ping, ping};
 use podwire_tests::probe::tcp::transfer;
 use podwire_tests::probe::udp::exchange;
 
-use super::{POD, assert_ping};
+use super::{Fixture, assert_ping};
 
 const TRANSFER_BYTES: u64 = 20_000_000;
 /// A change of the underlay has to be followed within this; the probe itself takes its share.
 const FOLLOWED: Duration = Duration::from_millis(1_200);
 
-struct Fixture {
-    here: Node,
-    there: Node,
-    pod: Pod,
-    remote: Pod,
+/// Nodes that send to each other through AF_XDP.
+fn sending(change: impl Fn(NodeSpec) -> NodeSpec) -> Fixture {
+    let spec = |number| change(NodeSpec::planned(NodePlan(number)).receiving_by(UplinkKind::XdpBoth("native")));
+    let (here, there) = Node::pair_of([spec(1), spec(2)], Wire::default());
+    let fixture = Fixture::new(here, there);
+    for node in [&fixture.here, &fixture.there] {
+        node.wait_for_xdp();
+    }
+    fixture
 }
 
-impl Fixture {
-    fn new(change: impl Fn(NodeSpec) -> NodeSpec) -> Self {
-        let spec = |number| change(NodeSpec::planned(NodePlan(number)).receiving_by(UplinkKind::XdpBoth("native")));
-        let (here, there) = Node::pair_of([spec(1), spec(2)], Wire::default());
-        let pod = here.pod("pod", &NodePlan(1).pod(POD));
-        let remote = there.pod("remote", &NodePlan(2).pod(POD));
-        let fixture = Self { here, there, pod, remote };
-        for node in [&fixture.here, &fixture.there] {
-            node.wait_for_xdp();
-        }
-        fixture
-    }
+/// Both families, both directions.
+fn all_ways(fixture: &Fixture) -> [Path<'_>; 4] {
+    let [v4, v6] = fixture.paths();
+    [v4, v4.reversed(), v6, v6.reversed()]
+}
 
-    /// Both families, both directions.
-    fn paths(&self) -> [Path<'_>; 4] {
-        let (v4, v6) = (Path::v4(&self.pod, &self.remote), Path::v6(&self.pod, &self.remote));
-        [v4, v4.reversed(), v6, v6.reversed()]
-    }
-
-    /// The far node's underlay address.
-    fn far(&self) -> String {
-        self.there.spec.underlay[0].addr().to_string()
-    }
+/// The far node's underlay address.
+fn far(fixture: &Fixture) -> String {
+    fixture.there.spec.underlay[0].addr().to_string()
 }
 
 #[track_caller]
@@ -65,8 +54,8 @@ fn answers(path: Path<'_>) -> bool {
 
 #[test]
 fn two_nodes_that_send_through_af_xdp_carry_everything() {
-    let fixture = Fixture::new(|spec| spec);
-    for path in fixture.paths() {
+    let fixture = sending(|spec| spec);
+    for path in all_ways(&fixture) {
         assert_ping(path);
         let done = transfer(path, TRANSFER_BYTES);
         assert!(done.is_ok(), "TCP to {}: {done:?}", path.target);
@@ -87,11 +76,11 @@ fn two_nodes_that_send_through_af_xdp_carry_everything() {
 
 #[test]
 fn of_two_workers_and_one_queue_one_sends_by_udp_and_both_carry_streams() {
-    let fixture = Fixture::new(|mut spec| {
+    let fixture = sending(|mut spec| {
         spec.cpus = Some("0-1".into());
         spec
     });
-    for path in fixture.paths() {
+    for path in all_ways(&fixture) {
         let done = transfer(path, TRANSFER_BYTES);
         assert!(done.is_ok(), "TCP to {}: {done:?}", path.target);
     }
@@ -102,14 +91,14 @@ fn of_two_workers_and_one_queue_one_sends_by_udp_and_both_carry_streams() {
 
 #[test]
 fn a_peer_that_gets_another_mac_is_followed_within_a_second() {
-    let fixture = Fixture::new(|spec| spec);
+    let fixture = sending(|spec| spec);
     for (family, setting) in [("ipv4", "arp_notify"), ("ipv6", "ndisc_notify")] {
         fixture.there.netns.sysctl(&format!("net.{family}.conf.{UNDERLAY}.{setting}"), "1");
     }
     assert_ping(fixture.paths()[0]);
     for mac in ["02:00:00:00:77:01", "02:00:00:00:77:02"] {
         fixture.there.netns.ip(&format!("link set {UNDERLAY} address {mac}"));
-        let wanted = ("xdp".to_owned(), format!("via {} at {mac}", fixture.far()));
+        let wanted = ("xdp".to_owned(), format!("via {} at {mac}", far(&fixture)));
         until(FOLLOWED, || fixture.here.sent_by()[0] == wanted, || format!("{:?}", fixture.here.sent_by()));
         assert_ping(fixture.paths()[0]);
     }
@@ -117,8 +106,8 @@ fn a_peer_that_gets_another_mac_is_followed_within_a_second() {
 
 #[test]
 fn another_next_hop_is_followed_and_an_unresolved_one_or_another_device_is_left_to_udp() {
-    let fixture = Fixture::new(|spec| spec.over(false));
-    let (here, there, far) = (&fixture.here.netns, &fixture.there.netns, fixture.far());
+    let fixture = sending(|spec| spec.over(false));
+    let (here, there, far) = (&fixture.here.netns, &fixture.there.netns, far(&fixture));
     let path = fixture.paths()[0];
     let is = |by: &str, why: &str| fixture.here.sent_by()[0].0 == by && fixture.here.sent_by()[0].1.contains(why);
     let seen = || format!("{:?}", fixture.here.sent_by());

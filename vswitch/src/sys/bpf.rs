@@ -6,21 +6,19 @@
 //! opens the sockets is `sys::xsk`'s.
 
 mod attached;
+mod program;
 mod redirect;
 mod take;
 
 use std::fmt;
-use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 
-use aya::maps::XskMap;
 use aya::programs::links::FdLink;
-use aya::programs::xdp::XdpMode;
-use aya::programs::{ProgramError, Xdp};
-use aya::{Ebpf, EbpfLoader, Pod};
+use aya::{EbpfLoader, Pod};
 
 pub use attached::{Attached, NicLock, attached, detach_ours};
+use program::Program;
 pub use redirect::Redirect;
 pub use take::Take;
 
@@ -155,16 +153,11 @@ impl Config {
 }
 
 /// The loaded program; attached to at most one NIC. Dropping it detaches it.
+#[derive(Debug)]
 pub struct Steering {
     // The link goes first, so that nothing is redirected any more when the map goes.
     link: Option<FdLink>,
-    bpf: Ebpf,
-}
-
-impl fmt::Debug for Steering {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Steering").field("attached", &self.link.is_some()).finish_non_exhaustive()
-    }
+    program: Program,
 }
 
 impl Steering {
@@ -174,16 +167,8 @@ impl Steering {
     /// [`BpfError::Load`].
     pub fn load(spec: &SteerSpec) -> Result<Self, BpfError> {
         let config = Config::of(spec);
-        let failed = |reason: &dyn fmt::Display| BpfError::Load { reason: reason.to_string() };
-        // The program uses no kernel types, so that the kernel's BTF, which takes long to read, is not needed.
-        let mut loader = EbpfLoader::new();
-        let mut bpf = loader
-            .btf(None)
-            .override_global(CONFIG, &config, true)
-            .load(OBJECT)
-            .map_err(|error| failed(&with_causes(&error)))?;
-        program(&mut bpf)?.load().map_err(|error| failed(&with_causes(&error)))?;
-        Ok(Self { link: None, bpf })
+        let program = Program::load(EbpfLoader::new().override_global(CONFIG, &config, true), OBJECT, PROGRAM)?;
+        Ok(Self { link: None, program })
     }
 
     /// Runs the program on a NIC from now on, by a bpf link. A program that is there already makes it fail.
@@ -191,17 +176,7 @@ impl Steering {
     /// # Errors
     /// [`BpfError::Attach`].
     pub fn attach(&mut self, device: &str, index: u32, mode: AttachMode) -> Result<(), BpfError> {
-        let refused = |reason: String| BpfError::Attach { device: device.to_owned(), mode, reason };
-        let program = program(&mut self.bpf)?;
-        let kernel_mode = match mode {
-            AttachMode::Native => XdpMode::Driver,
-            AttachMode::Generic => XdpMode::Skb,
-        };
-        let id = program.attach_to_if_index(index, kernel_mode).map_err(|error| refused(attach_reason(&error)))?;
-        let link = program.take_link(id).map_err(|error| refused(error.to_string()))?;
-        // aya falls back to an attachment that would outlive the process; dropping that one detaches it.
-        let no_link = |_| refused("the kernel has no bpf links for XDP (Linux 5.9)".to_owned());
-        self.link = Some(FdLink::try_from(link).map_err(no_link)?);
+        self.link = Some(self.program.attach(device, index, mode)?);
         Ok(())
     }
 
@@ -215,53 +190,13 @@ impl Steering {
     /// # Errors
     /// [`BpfError::Socket`].
     pub fn set_socket(&mut self, queue: u32, socket: BorrowedFd<'_>) -> Result<(), BpfError> {
-        let failed = |reason: String| BpfError::Socket { queue, reason };
-        let map = self.bpf.map_mut(SOCKETS).ok_or_else(|| failed("the object has no such map".to_owned()))?;
-        let mut sockets: XskMap<_> = XskMap::try_from(map).map_err(|error| failed(with_causes(&error)))?;
-        sockets.set(queue, socket.as_raw_fd(), 0).map_err(|error| failed(with_causes(&error)))
+        self.program.set_socket(queue, socket)
     }
 
     /// Takes all sockets away again: then everything passes.
     pub fn clear_sockets(&mut self) {
-        if let Some(Ok(mut sockets)) = self.bpf.map_mut(SOCKETS).map(XskMap::<&mut _>::try_from) {
-            for queue in 0..QUEUES_MAX {
-                // A queue without one is fine.
-                let _ = sockets.unset(queue);
-            }
-        }
+        self.program.clear_sockets();
     }
-}
-
-fn program(bpf: &mut Ebpf) -> Result<&mut Xdp, BpfError> {
-    let found = bpf.program_mut(PROGRAM).and_then(|program| <&mut Xdp>::try_from(program).ok());
-    found.ok_or_else(|| BpfError::Load { reason: format!("the object has no XDP program {PROGRAM}") })
-}
-
-/// What the kernel meant, where its number says it to no one.
-fn attach_reason(error: &ProgramError) -> String {
-    let errno = match error {
-        ProgramError::SyscallError(error) => error.io_error.raw_os_error(),
-        _ => None,
-    };
-    match errno {
-        Some(libc::EOPNOTSUPP) => "the driver has no native XDP".to_owned(),
-        Some(libc::ERANGE) => "the MTU is too large for the driver's XDP".to_owned(),
-        Some(libc::EBUSY | libc::EEXIST) => "another program is attached".to_owned(),
-        Some(libc::EPERM) => "not permitted; podwired needs CAP_NET_ADMIN and CAP_BPF".to_owned(),
-        Some(errno) => io::Error::from_raw_os_error(errno).to_string(),
-        None => with_causes(error),
-    }
-}
-
-/// An error with those below it: aya's sentences leave them out.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]
@@ -280,5 +215,6 @@ mod testing {
         assert!(holds, "{program}.bpf.o is older than its sources: run `make bpf` and commit what it makes");
     }
 }
+
 #[cfg(test)]
 mod tests;

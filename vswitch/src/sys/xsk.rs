@@ -18,7 +18,7 @@ use nix::errno::Errno;
 
 pub use open::{BindMode, Queues, XskError, XskSpec, queues};
 pub use receive::{Slot, XskReceiver};
-pub use send::{TxSlot, XskSender};
+pub use send::{TxSlot, Unsent, XskSender};
 
 /// Bytes of a slot: a page, the most the kernel takes without huge pages.
 pub const SLOT_BYTES: usize = 4_096;
@@ -103,21 +103,14 @@ impl Add for XskStatistics {
     }
 }
 
-/// A bound socket of one queue: two halves with slots of their own in one memory.
+/// A bound socket of one queue: two halves with slots of their own in one memory, to be owned apart. The socket is open as
+/// long as either is.
 #[derive(Debug)]
 pub struct XskSocket {
     /// What receives.
     pub receiver: XskReceiver,
     /// What sends.
     pub sender: XskSender,
-}
-
-impl XskSocket {
-    /// The halves, to be owned apart. The socket is open as long as either is.
-    #[must_use]
-    pub fn split(self) -> (XskReceiver, XskSender) {
-        (self.receiver, self.sender)
-    }
 }
 
 /// Reads the counters of a socket that belongs to somebody else.

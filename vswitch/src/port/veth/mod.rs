@@ -19,10 +19,7 @@ use crate::frame::{Batch, FramePool};
 use crate::limits::BATCH_FRAMES;
 use crate::sys::bpf::AttachMode;
 use crate::sys::netlink::Netlink;
-use crate::sys::xsk::{Slot, XskReceiver, XskSender, XskStatistics, XskWatch};
-
-/// Slots that are gathered before they are given to the kernel again.
-const REFILL_SLOTS: usize = 64;
+use crate::sys::xsk::{Slot, Unsent, XskReceiver, XskSender, XskStatistics, XskWatch};
 
 /// A veth pair that is served.
 #[derive(Debug)]
@@ -124,14 +121,12 @@ impl VethPort {
 #[derive(Debug)]
 pub struct VethRx {
     socket: XskReceiver,
-    /// Slots made free since the kernel last got some.
-    freed: usize,
     coalescer: Coalescer,
 }
 
 impl VethRx {
     fn new(socket: XskReceiver) -> Self {
-        Self { socket, freed: 0, coalescer: Coalescer::of_frames() }
+        Self { socket, coalescer: Coalescer::of_frames() }
     }
 
     /// Copies a frame into the batch, which has room for it.
@@ -142,14 +137,6 @@ impl VethRx {
         // With the longest MTU a frame fits a slot; if ever one did not, its rest would be no frame.
         debug_assert!(!slot.is_continued(), "a frame in several slots");
         self.socket.release(slot);
-        self.freed += 1;
-    }
-
-    fn refill(&mut self) {
-        self.freed = 0;
-        self.socket.refill();
-        debug_assert_eq!(self.socket.census().total(), self.socket.slots(), "a slot was lost");
-        debug_assert_eq!(self.socket.census().held, 0, "a slot was kept");
     }
 }
 
@@ -167,9 +154,7 @@ impl PortRx for VethRx {
             self.add(slot, pool, batch);
         }
         self.coalescer.finish(batch);
-        if self.freed >= REFILL_SLOTS || (status == RxStatus::Drained && self.freed > 0) {
-            self.refill();
-        }
+        self.socket.refill_when_due(status == RxStatus::Drained);
         status
     }
 
@@ -198,27 +183,16 @@ impl VethTx {
 impl PortTx for VethTx {
     fn tx(&mut self, out: &Outgoing<'_>) -> Result<(), TxError> {
         for (headers, payload) in out.packets() {
-            let slot = self.socket.take().or_else(|| {
-                self.socket.kick_all();
-                self.socket.take()
-            });
-            let mut slot = slot.ok_or(TxError::Full)?;
-            if !self.socket.write(&mut slot, &[headers, payload]) {
-                self.socket.release(slot);
-                return Err(TxError::TooBig { path_mtu: None });
-            }
-            if let Err(slot) = self.socket.send(slot) {
-                self.socket.release(slot);
-                return Err(TxError::Full);
-            }
+            self.socket.send_packet(&[headers, payload]).map_err(|unsent| match unsent {
+                Unsent::Full => TxError::Full,
+                Unsent::TooLong => TxError::TooBig { path_mtu: None },
+            })?;
         }
         Ok(())
     }
 
     fn flush(&mut self) {
         self.socket.kick_all();
-        debug_assert_eq!(self.socket.census().total(), self.socket.slots(), "a slot was lost");
-        debug_assert_eq!(self.socket.census().held, 0, "a slot was kept");
     }
 
     fn has_unsent(&mut self) -> bool {

@@ -186,7 +186,7 @@ fn open_sockets(device: &str, workers: usize) -> Result<VethHalves, VethPortErro
         let slots = SlotPlan { receive, send: SEND_SLOTS };
         XskSocket::open(&XskSpec { device: device.to_owned(), queue, mode: BindMode::Copy, slots })
     };
-    let (receiver, first) = open(0, RECEIVE_SLOTS)?.split();
+    let XskSocket { receiver, sender: first } = open(0, RECEIVE_SLOTS)?;
     first.raise_limits();
     let mut tx = vec![VethTx::new(first)];
     for queue in 1..u32::try_from(workers.min(WORKERS_MAX)).unwrap_or(1) {

@@ -230,7 +230,8 @@ impl XdpUplink {
         (mode, passed_over): (XdpMode, Vec<String>),
     ) -> Result<Self, XdpError> {
         let count = spec.workers.max(1);
-        let (receivers, senders): (Vec<_>, Vec<_>) = sockets.into_iter().map(XskSocket::split).unzip();
+        let (receivers, senders): (Vec<_>, Vec<_>) =
+            sockets.into_iter().map(|XskSocket { receiver, sender }| (receiver, sender)).unzip();
         let status = Arc::new(XdpStatus::new(mode, passed_over, &receivers)?);
         let mut workers: Vec<Vec<XdpRx>> = (0..count).map(|_| Vec::new()).collect();
         for (at, receiver) in receivers.into_iter().enumerate() {

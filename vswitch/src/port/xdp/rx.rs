@@ -12,22 +12,17 @@ use crate::limits::BATCH_FRAMES;
 use crate::port::{Coalescer, PortRx, RxStatus, TURN_BYTES};
 use crate::sys::xsk::{Slot, XskReceiver};
 
-/// Slots that are gathered before they are given to the kernel again.
-const REFILL_SLOTS: usize = 64;
-
 /// Receives from one queue.
 #[derive(Debug)]
 pub struct XdpRx {
     socket: XskReceiver,
-    /// Slots made free since the kernel last got some.
-    freed: usize,
     coalescer: Coalescer,
     status: Arc<XdpStatus>,
 }
 
 impl XdpRx {
     pub(super) fn new(socket: XskReceiver, status: Arc<XdpStatus>) -> Self {
-        Self { socket, freed: 0, coalescer: Coalescer::of_tunnel(), status }
+        Self { socket, coalescer: Coalescer::of_tunnel(), status }
     }
 
     /// Adds the next packet of the queue to the batch, which has room for a frame; false when it is dropped since it is
@@ -49,7 +44,7 @@ impl XdpRx {
             let added = self.coalescer.add(pool, batch, &bytes[tunnelled.payload], tunnelled.outer);
             debug_assert!(added, "there was room for a frame");
         });
-        self.free(slot);
+        self.socket.release(slot);
         found
     }
 
@@ -83,7 +78,7 @@ impl XdpRx {
             }
             len += bytes.len();
             let continued = slot.is_continued();
-            self.free(slot);
+            self.socket.release(slot);
             // The kernel publishes all slots of a packet at once.
             next = if continued { self.socket.receive() } else { None };
         }
@@ -96,23 +91,6 @@ impl XdpRx {
         frame.pull(tunnelled.payload.start);
         frame.outer = Some(tunnelled.outer);
         Ok(())
-    }
-
-    fn free(&mut self, slot: Slot) {
-        self.socket.release(slot);
-        self.freed += 1;
-    }
-
-    fn refill(&mut self) {
-        self.freed = 0;
-        self.socket.refill();
-        debug_assert_eq!(
-            self.socket.census().total(),
-            self.socket.slots(),
-            "a slot was lost: {:?}",
-            self.socket.census()
-        );
-        debug_assert_eq!(self.socket.census().held, 0, "a slot was kept");
     }
 }
 
@@ -131,9 +109,7 @@ impl PortRx for XdpRx {
         }
         self.coalescer.finish(batch);
         self.status.frames.fetch_add(packets, Ordering::Relaxed);
-        if self.freed >= REFILL_SLOTS || (status == RxStatus::Drained && self.freed > 0) {
-            self.refill();
-        }
+        self.socket.refill_when_due(status == RxStatus::Drained);
         status
     }
 

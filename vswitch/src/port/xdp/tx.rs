@@ -11,7 +11,7 @@ use super::{Way, Ways, XdpStatus};
 use crate::frame::Encap;
 use crate::port::udp::UdpTx;
 use crate::port::{Outgoing, PortTx, TxError};
-use crate::sys::xsk::XskSender;
+use crate::sys::xsk::{Unsent, XskSender};
 
 /// Sends for one worker: to one queue, or by UDP.
 #[derive(Debug)]
@@ -55,32 +55,16 @@ impl XdpTx {
         let (mut headers, mut sent) = ([0; HEADERS_BYTES_MAX], 0);
         let result = out.packets().try_for_each(|(header, payload)| {
             let len = outer.write(&mut headers, [header, payload]).ok_or(TxError::Refused)?;
-            send_packet(&mut self.sender, &[&headers[..len], header, payload])?;
+            self.sender.send_packet(&[&headers[..len], header, payload]).map_err(|unsent| match unsent {
+                Unsent::Full => TxError::Full,
+                Unsent::TooLong => TxError::Refused,
+            })?;
             sent += 1;
             Ok(())
         });
         self.status.sent.fetch_add(sent, Ordering::Relaxed);
         result
     }
-}
-
-/// Queues one packet. When all slots are in use, those that the kernel has sent by now are taken back.
-fn send_packet(sender: &mut XskSender, spans: &[&[u8]]) -> Result<(), TxError> {
-    let mut slot = match sender.take() {
-        Some(slot) => slot,
-        None => {
-            sender.kick_all();
-            sender.take().ok_or(TxError::Full)?
-        }
-    };
-    if !sender.write(&mut slot, spans) {
-        sender.release(slot);
-        return Err(TxError::Refused);
-    }
-    sender.send(slot).map_err(|slot| {
-        sender.release(slot);
-        TxError::Full
-    })
 }
 
 impl PortTx for XdpTx {
@@ -97,13 +81,6 @@ impl PortTx for XdpTx {
 
     fn flush(&mut self) {
         self.sender.kick_all();
-        debug_assert_eq!(
-            self.sender.census().total(),
-            self.sender.slots(),
-            "a slot was lost: {:?}",
-            self.sender.census()
-        );
-        debug_assert_eq!(self.sender.census().held, 0, "a slot was kept");
     }
 
     fn has_unsent(&mut self) -> bool {

@@ -2,16 +2,13 @@
 //!
 //! Attached by a bpf link, which the kernel takes away with the process. The switch never loads it.
 
-use std::fmt;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 
-use aya::maps::XskMap;
-use aya::programs::Xdp;
 use aya::programs::links::FdLink;
-use aya::programs::xdp::XdpMode;
-use aya::{Ebpf, EbpfLoader, Pod};
+use aya::{EbpfLoader, Pod};
 
-use super::{AttachMode, BpfError, CONFIG, SOCKETS, attach_reason, with_causes};
+use super::program::Program;
+use super::{AttachMode, BpfError, CONFIG};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../bpf/take.bpf.o");
 /// Name of the program in the object, and in the kernel.
@@ -29,16 +26,11 @@ struct Config {
 unsafe impl Pod for Config {}
 
 /// The program, attached to one NIC. Dropping it detaches it.
+#[derive(Debug)]
 pub struct Take {
     // The link goes first, so that nothing is redirected any more when the map goes.
     _link: FdLink,
-    bpf: Ebpf,
-}
-
-impl fmt::Debug for Take {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Take").finish_non_exhaustive()
-    }
+    program: Program,
 }
 
 impl Take {
@@ -48,20 +40,8 @@ impl Take {
     /// [`BpfError::Load`] and [`BpfError::Attach`], also when another program is there.
     pub fn attach(device: &str, index: u32, mode: AttachMode, port: u16, magic: [u8; 2]) -> Result<Self, BpfError> {
         let config = Config { port: port.to_be_bytes(), magic };
-        let failed = |reason: &dyn fmt::Display| BpfError::Load { reason: reason.to_string() };
-        let loaded = EbpfLoader::new().btf(None).override_global(CONFIG, &config, true).load(OBJECT);
-        let mut bpf = loaded.map_err(|error| failed(&with_causes(&error)))?;
-        let program = program(&mut bpf)?;
-        program.load().map_err(|error| failed(&with_causes(&error)))?;
-        let refused = |reason: String| BpfError::Attach { device: device.to_owned(), mode, reason };
-        let kernel_mode = match mode {
-            AttachMode::Native => XdpMode::Driver,
-            AttachMode::Generic => XdpMode::Skb,
-        };
-        let id = program.attach_to_if_index(index, kernel_mode).map_err(|error| refused(attach_reason(&error)))?;
-        let link = program.take_link(id).map_err(|error| refused(error.to_string()))?;
-        let no_link = |_| refused("the kernel has no bpf links for XDP (Linux 5.9)".to_owned());
-        Ok(Self { _link: FdLink::try_from(link).map_err(no_link)?, bpf })
+        let mut program = Program::load(EbpfLoader::new().override_global(CONFIG, &config, true), OBJECT, PROGRAM)?;
+        Ok(Self { _link: program.attach(device, index, mode)?, program })
     }
 
     /// Redirects what is to be taken and comes in on a queue to an AF_XDP socket.
@@ -69,16 +49,8 @@ impl Take {
     /// # Errors
     /// [`BpfError::Socket`].
     pub fn set_socket(&mut self, queue: u32, socket: BorrowedFd<'_>) -> Result<(), BpfError> {
-        let failed = |reason: String| BpfError::Socket { queue, reason };
-        let map = self.bpf.map_mut(SOCKETS).ok_or_else(|| failed("the object has no such map".to_owned()))?;
-        let mut sockets: XskMap<_> = XskMap::try_from(map).map_err(|error| failed(with_causes(&error)))?;
-        sockets.set(queue, socket.as_raw_fd(), 0).map_err(|error| failed(with_causes(&error)))
+        self.program.set_socket(queue, socket)
     }
-}
-
-fn program(bpf: &mut Ebpf) -> Result<&mut Xdp, BpfError> {
-    let found = bpf.program_mut(PROGRAM).and_then(|program| <&mut Xdp>::try_from(program).ok());
-    found.ok_or_else(|| BpfError::Load { reason: format!("the object has no XDP program {PROGRAM}") })
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The committed object: what it is made of, and what it does with hand-made frames (`BPF_PROG_TEST_RUN`). Need root.
 
+use std::io;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 
 use aya::{TestRun, TestRunOptions};
@@ -37,7 +38,7 @@ impl Steering {
     fn verdict(&mut self, frame: &[u8]) -> u32 {
         let mut out = vec![0; frame.len() + 256];
         let options = TestRunOptions { data_in: Some(frame), data_out: Some(&mut out), ..TestRunOptions::new() };
-        let result = program(&mut self.bpf).unwrap().test_run(options).unwrap();
+        let result = self.program.xdp().unwrap().test_run(options).unwrap();
         assert_eq!(&out[..frame.len()], frame, "the program changes nothing");
         result.return_value
     }
@@ -102,9 +103,9 @@ fn the_object_is_of_the_source_beside_it() {
 #[test]
 fn the_object_holds_the_program_the_map_and_the_configuration_the_loader_names() {
     let steering = Steering::load(&spec()).unwrap();
-    let programs: Vec<&str> = steering.bpf.programs().map(|(name, _)| name).collect();
+    let programs: Vec<&str> = steering.program.bpf.programs().map(|(name, _)| name).collect();
     assert_eq!(programs, [PROGRAM]);
-    assert!(steering.bpf.maps().any(|(name, _)| name == SOCKETS));
+    assert!(steering.program.bpf.maps().any(|(name, _)| name == SOCKETS));
     assert!(PROGRAM.len() < 16, "the kernel keeps 15 bytes of a name, by which a leftover is recognised");
 }
 

@@ -9,6 +9,9 @@ use xsk_rs::{FillQueue, Umem};
 
 use super::{BURST, BindMode, Census, XskError, XskWatch};
 
+/// Free slots that are gathered before they are given to the kernel again.
+const REFILL_SLOTS: usize = 64;
+
 /// The bytes of one slot that was received, owned by whoever has this.
 #[derive(Debug)]
 #[must_use = "a slot that is not given back is lost to its socket"]
@@ -107,6 +110,15 @@ impl XskReceiver {
         debug_assert!(self.held > 0, "a slot came back that was never given");
         self.held -= 1;
         self.free.push(slot.0);
+    }
+
+    /// Gives free slots to the kernel once they are worth a call, or `drained`: nothing more has come. No slot may be held.
+    pub fn refill_when_due(&mut self, drained: bool) {
+        if self.free.len() >= REFILL_SLOTS || (drained && !self.free.is_empty()) {
+            self.refill();
+            debug_assert_eq!(self.census().total(), self.slots, "a slot was lost");
+            debug_assert_eq!(self.held, 0, "a slot was kept");
+        }
     }
 
     /// Gives free slots to the kernel to receive into, and wakes it if it waits for them.

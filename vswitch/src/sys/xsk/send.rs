@@ -19,6 +19,15 @@ const XDP_MAX_TX_SKB_BUDGET: libc::c_int = 9;
 #[must_use = "a slot that is not given back is lost to its socket"]
 pub struct TxSlot(FrameDesc);
 
+/// Why a packet was not queued.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unsent {
+    /// All slots, or all places of the ring, are in use.
+    Full,
+    /// It does not fit a slot.
+    TooLong,
+}
+
 /// Sends to one queue.
 #[derive(Debug)]
 pub struct XskSender {
@@ -96,6 +105,29 @@ impl XskSender {
         Ok(())
     }
 
+    /// Queues the spans as one packet, which the next kick sends. When all slots are in use, those that the kernel has sent
+    /// by now are taken back.
+    ///
+    /// # Errors
+    /// [`Unsent`]; nothing is queued then.
+    pub fn send_packet(&mut self, spans: &[&[u8]]) -> Result<(), Unsent> {
+        let mut slot = match self.take() {
+            Some(slot) => slot,
+            None => {
+                self.kick_all();
+                self.take().ok_or(Unsent::Full)?
+            }
+        };
+        if !self.write(&mut slot, spans) {
+            self.release(slot);
+            return Err(Unsent::TooLong);
+        }
+        self.send(slot).map_err(|slot| {
+            self.release(slot);
+            Unsent::Full
+        })
+    }
+
     /// Tells the kernel to send what is queued, where it has to be told, and takes back what it has sent. The kernel
     /// sends a bounded number in one go.
     pub fn kick(&mut self) {
@@ -107,7 +139,7 @@ impl XskSender {
     }
 
     /// Kicks until the kernel has taken all that is queued, or takes no more, which the next call makes good; then takes
-    /// back what it has sent.
+    /// back what it has sent. No slot may be held.
     pub fn kick_all(&mut self) {
         let mut queued = self.queued();
         while queued > 0 && self.tx.needs_wakeup() {
@@ -120,6 +152,8 @@ impl XskSender {
             queued = left;
         }
         self.take_back();
+        debug_assert_eq!(self.census().total(), self.slots, "a slot was lost: {:?}", self.census());
+        debug_assert_eq!(self.held, 0, "a slot was kept");
     }
 
     /// Whether the kernel has not taken all that is queued and will not without being told.

@@ -73,7 +73,7 @@ fn datagrams_come_in_order_and_no_slot_is_lost() {
     for mode in [AttachMode::Native, AttachMode::Generic] {
         let (near, far) = wire();
         near.enter(|| {
-            let (mut socket, _sender) = open(0, BindMode::Copy).unwrap().split();
+            let XskSocket { receiver: mut socket, sender: _sender } = open(0, BindMode::Copy).unwrap();
             let _steering = steer(&socket, mode);
             let sender = far.enter(|| UdpSocket::bind("10.9.0.2:0").unwrap());
             // More than the socket has slots, so that each is used again.
@@ -149,7 +149,7 @@ fn the_halves_of_a_socket_work_on_two_threads_with_slots_of_their_own() {
     let (near, far) = wire();
     let far_socket = far.enter(|| UdpSocket::bind("10.9.0.2:0").unwrap());
     let (mut receiver, mut sender, _steering) = near.enter(|| {
-        let (receiver, sender) = open(0, BindMode::Copy).unwrap().split();
+        let XskSocket { receiver, sender } = open(0, BindMode::Copy).unwrap();
         let steering = steer(&receiver, AttachMode::Native);
         (receiver, sender, steering)
     });
