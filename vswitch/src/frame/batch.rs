@@ -9,7 +9,7 @@ use super::{Frame, FramePool};
 use crate::id::{BridgeId, PortId, VtepId};
 use crate::limits::BATCH_FRAMES;
 use crate::outcome::{DropReason, Verdict};
-use crate::wire::Headers;
+use crate::wire::{Headers, parse_into};
 
 /// The tunnel a frame leaves through. The uplink port writes the VXLAN header and the outer headers from it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,20 +26,33 @@ pub struct Encap {
     pub entropy: u32,
 }
 
+/// One way out of the switch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Delivery {
+    /// Logical port; of a tunnelled frame the tunnel.
+    pub port: PortId,
+    /// Tunnel headers, when the port is a tunnel.
+    pub encap: Option<Encap>,
+    /// Largest L3 packet (IP header included, bytes) that may leave this way; a longer one is fragmented.
+    pub mtu: u16,
+}
+
+impl Delivery {
+    /// Out of a port that is no tunnel.
+    #[inline]
+    #[must_use]
+    pub fn plain(port: PortId, mtu: u16) -> Self {
+        Self { port, encap: None, mtu }
+    }
+}
+
 /// Where a decided frame goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Egress {
     /// Nowhere.
     None,
-    /// To one port. For a tunnelled frame `port` is the tunnel, and `encap` says how.
-    Port {
-        /// Logical port.
-        port: PortId,
-        /// Tunnel headers, when the port is a tunnel.
-        encap: Option<Encap>,
-        /// Largest L3 packet (IP header included, bytes) that may leave; a longer one is fragmented.
-        mtu: u16,
-    },
+    /// To one port.
+    Port(Delivery),
     /// To every other member of a bridge.
     Bridge(BridgeId),
 }
@@ -49,8 +62,11 @@ pub enum Egress {
 pub struct Item {
     /// The frame.
     pub frame: Frame,
-    /// Its parsed headers; what the frame's bytes say now, also after a rewrite.
+    /// Its parsed headers, once [`Item::read_headers`] has read them.
     pub headers: Headers,
+    /// Whether the headers are those of the frame's bytes as they are now. Whoever changes the bytes changes both, or says
+    /// so here. A frame that the flow cache decides may never need them.
+    pub headers_read: bool,
     /// The one outcome it is counted under.
     pub verdict: Verdict,
     /// Where it goes. A dropped original has one when an ICMP error, built in its place, goes back.
@@ -65,9 +81,27 @@ impl Item {
         Self {
             frame,
             headers: Headers::default(),
+            headers_read: false,
             verdict: Verdict::Drop(DropReason::UnknownPort),
             egress: Egress::None,
         }
+    }
+
+    /// Parses the frame's headers if they are not known, and puts its offload right by them.
+    ///
+    /// # Errors
+    /// The reason to drop a frame for that is malformed.
+    #[inline]
+    pub fn read_headers(&mut self) -> Result<(), DropReason> {
+        if self.headers_read {
+            return Ok(());
+        }
+        parse_into(self.frame.bytes(), &self.frame.offload, &mut self.headers)?;
+        self.headers_read = true;
+        if let Some(gso) = &mut self.frame.offload.gso {
+            gso.header_len = u16::try_from(self.headers.header_len()).unwrap_or(u16::MAX);
+        }
+        Ok(())
     }
 }
 

@@ -10,7 +10,7 @@ mod pool;
 use std::fmt;
 use std::net::IpAddr;
 
-pub use batch::{Batch, Egress, Encap, Item};
+pub use batch::{Batch, Delivery, Egress, Encap, Item};
 pub use offload::{Checksum, Gso, GsoKind, Offload};
 pub use pool::FramePool;
 
@@ -36,8 +36,6 @@ pub struct Outer {
 /// One Ethernet frame (or, from an uplink, one VXLAN datagram's payload) with room in front of it.
 pub struct Frame {
     buf: Box<[u8]>,
-    /// Where an empty frame starts.
-    origin: usize,
     start: usize,
     end: usize,
     /// Checksum state and segmentation.
@@ -47,6 +45,9 @@ pub struct Frame {
     /// Set by uplink ports only.
     pub outer: Option<Outer>,
 }
+
+/// One cache line: frames are moved into batches and back.
+const _: () = assert!(size_of::<Frame>() <= CACHE_LINE_BYTES);
 
 impl fmt::Debug for Frame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -67,7 +68,6 @@ impl Frame {
         let origin = origin_of(buf.as_ptr().addr());
         Self {
             buf,
-            origin,
             start: origin,
             end: origin,
             offload: Offload::default(),
@@ -79,8 +79,8 @@ impl Frame {
     /// Empties the frame, with full headroom and nothing known of it.
     #[inline]
     pub fn reset(&mut self) {
-        self.start = self.origin;
-        self.end = self.origin;
+        self.start = origin_of(self.buf.as_ptr().addr());
+        self.end = self.start;
         self.offload = Offload::default();
         self.ingress = PortId::NONE;
         self.outer = None;
@@ -191,6 +191,7 @@ impl Frame {
 ///
 /// Not on a page: the payload behind 54 bytes of headers would then start 12 bytes before one, and some AMD CPUs copy five
 /// times slower to a page when the target's offset is 1 to 15 bytes past the source's (modulo a page).
+#[inline]
 fn origin_of(address: usize) -> usize {
     let payload = (address + FRAME_HEADROOM_BYTES + USUAL_HEADERS_BYTES).next_multiple_of(CACHE_LINE_BYTES);
     let payload = if payload.is_multiple_of(PAGE_BYTES) { payload + CACHE_LINE_BYTES } else { payload };

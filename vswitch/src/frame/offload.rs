@@ -54,6 +54,13 @@ pub struct Offload {
 }
 
 impl Offload {
+    /// Whether it says something of the headers, with which these have to agree.
+    #[inline]
+    #[must_use]
+    pub fn describes(&self) -> bool {
+        self.gso.is_some() || matches!(self.checksum, Checksum::Partial { .. })
+    }
+
     /// Packets this frame stands for on a wire, given its whole length in bytes.
     #[inline]
     #[must_use]

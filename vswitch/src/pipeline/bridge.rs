@@ -3,12 +3,12 @@
 use podwire_control::model::Mac;
 
 use super::decap::fit_guess;
-use super::encap::flood_has_target;
+use super::encap::{Inner, flood_has_target};
 use super::flow::{Action, Rewrite, Tunnel};
 use super::{Decision, Origin, Pass, Probe, Stage, largest_packet};
 use crate::frame::Item;
 use crate::id::PortId;
-use crate::outcome::{DropReason, Verdict};
+use crate::outcome::DropReason;
 use crate::snapshot::{BridgeEntry, POD_SEGMENT, Role, Table};
 use crate::stats::Event;
 use crate::table::mac::Learned;
@@ -89,25 +89,26 @@ impl<P: Probe> Pass<'_, P> {
             format!("{} is behind port {} (MAC table of bridge {})", item.headers.dst, entry.name, bridge.name)
         });
         let to_here = Action {
-            verdict: Verdict::Forward(port),
+            punt: None,
             port,
             limit: entry.mtu,
             fragment_at: u16::MAX,
             tunnel: None,
             rewrite: Rewrite::Nothing,
         };
-        let (action, entropy) = match entry.role {
+        let action = match entry.role {
             Role::Tunnel(_) if matches!(origin.role, Role::Tunnel(_)) => {
                 return Decision::drop(DropReason::TunnelToTunnel);
             }
             Role::Tunnel(vtep) => {
                 let Some(vni) = bridge.vni else { return Decision::drop(DropReason::NoUplink) };
                 self.trail.consulted(Table::Vteps);
-                (Action { tunnel: Some(Tunnel { vtep, vni }), ..to_here }, item.headers.flow_hash())
+                Action { tunnel: Some(Tunnel { vtep, vni }), ..to_here }
             }
-            _ => (to_here, 0),
+            _ => to_here,
         };
-        let Some(limit) = self.lead_out(item, &action, entropy) else { return Decision::drop(DropReason::NoUplink) };
+        let inner = Inner::from(&item.headers);
+        let Some(limit) = self.lead_out(item, &action, inner) else { return Decision::drop(DropReason::NoUplink) };
         fit_guess(item, origin, limit);
         if largest_packet(item) > usize::from(limit) {
             return Decision::drop(DropReason::L2TooBig);

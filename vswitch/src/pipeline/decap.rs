@@ -9,7 +9,6 @@ use crate::snapshot::{POD_SEGMENT, Role, VtepEntry};
 use crate::stats::{Event, PacketCount};
 use crate::wire::{L3, L4, checksum, ethernet, ipv4, ipv6, tcp, udp, vxlan};
 
-use super::ingress::parse;
 use super::{Door, Origin, Pass, Probe, Stage, largest_packet};
 
 const ECN_MASK: u8 = 0b11;
@@ -50,7 +49,7 @@ impl<P: Probe> Pass<'_, P> {
         // it has put together itself says so.
         let joined = item.frame.offload.checksum != Checksum::Unknown;
         let hint = if joined { None } else { item.frame.offload.gso.take() };
-        parse(item)?;
+        item.read_headers()?;
         if !item.headers.src.is_station() {
             return Err(DropReason::SourceMacInvalid);
         }

@@ -15,16 +15,16 @@
 
 use podwire_control::model::{Mac, Vni};
 
-use super::encap::{encap, inner_tos};
-use super::{Arrival, Decision, Door, Pass, Probe, Stage, largest_packet};
-use crate::frame::{Egress, Item};
+use super::encap::{Inner, encap};
+use super::{Arrival, Decision, Door, Pass, Probe, Stage};
+use crate::frame::{Delivery, Egress, Item};
 use crate::id::{BridgeId, PortId, VtepId};
-use crate::outcome::Verdict;
-use crate::snapshot::{PortEntry, Table, Tables};
+use crate::outcome::{PuntReason, Verdict};
+use crate::snapshot::{Table, Tables};
 use crate::stats::Event;
-use crate::table::flow::{FlowKey, Kept};
+use crate::table::flow::{FlowKey, Found, Kept};
 use crate::table::mac::Learned;
-use crate::wire::{Headers, Ipv4, Ipv6, L3, L4, ethernet, ipv4, ipv6};
+use crate::wire::{Headers, L3, Plain, ethernet, ipv4, ipv6};
 
 /// What is done to the Ethernet and IP headers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,7 +47,8 @@ pub(crate) struct Tunnel {
 /// What the stages concluded for a flow.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Action {
-    pub(crate) verdict: Verdict,
+    /// Set when the port is the host's and this is why; else the frame is forwarded.
+    pub(crate) punt: Option<PuntReason>,
     pub(crate) port: PortId,
     /// Longest packet in bytes that may go this way, and from what length it is fragmented; a tunnel's are its own.
     pub(crate) limit: u16,
@@ -56,23 +57,34 @@ pub(crate) struct Action {
     pub(crate) rewrite: Rewrite,
 }
 
+impl Action {
+    #[inline]
+    fn verdict(&self) -> Verdict {
+        self.punt.map_or(Verdict::Forward(self.port), Verdict::Punt)
+    }
+}
+
 /// An action as the flow table keeps it, with what it rests on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct CachedAction {
     action: Action,
     ground: Ground,
-    /// Generation of the snapshot that was read.
-    generation: u64,
 }
+
+/// One cache line, beside that of the flow's key.
+const _: () = assert!(size_of::<CachedAction>() <= 64);
 
 /// What the stages have consulted for a frame, beside its ports.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Ground {
+    /// Generation of the latest snapshot in which it held.
+    generation: u64,
     tables: Tables,
     /// The bridge whose MAC table was asked, and that table's epoch then.
-    macs: Option<(BridgeId, u64)>,
+    bridge: Option<BridgeId>,
+    macs_epoch: u64,
     /// Second from which on what they said does not hold.
-    until_s: u64,
+    until_s: u32,
 }
 
 /// What the stages leave behind while they decide a frame.
@@ -85,8 +97,11 @@ pub(crate) struct Trail {
 }
 
 impl Trail {
-    pub(crate) const EMPTY: Self =
-        Self { ground: Ground { tables: Tables::NODE, macs: None, until_s: u64::MAX }, unsettled: false, action: None };
+    pub(crate) const EMPTY: Self = Self {
+        ground: Ground { generation: 0, tables: Tables::NODE, bridge: None, macs_epoch: 0, until_s: u32::MAX },
+        unsettled: false,
+        action: None,
+    };
 
     /// A table of the snapshot was read.
     pub(crate) fn consulted(&mut self, table: Table) {
@@ -96,7 +111,10 @@ impl Trail {
     /// A MAC table was read that had this epoch, and what it said holds until then.
     pub(crate) fn consulted_macs(&mut self, bridge: BridgeId, epoch: u64, until_s: u64) {
         // What was learned came first, and so did its epoch.
-        self.ground.macs = self.ground.macs.or(Some((bridge, epoch)));
+        if self.ground.bridge.is_none() {
+            (self.ground.bridge, self.ground.macs_epoch) = (Some(bridge), epoch);
+        }
+        let until_s = u32::try_from(until_s).unwrap_or(u32::MAX);
         self.ground.until_s = self.ground.until_s.min(until_s);
     }
 
@@ -114,27 +132,40 @@ impl<P: Probe> Pass<'_, P> {
     /// Looks at what the table has for the flow's hash: whether it is the flow, and holds as far as a batch does not
     /// change it.
     #[inline]
-    pub(crate) fn confirm(&self, item: &Item, arrival: &mut Arrival) {
+    pub(crate) fn confirm(&mut self, item: &Item, arrival: &mut Arrival) {
         let Some(candidate) = arrival.found else { return };
         let flows = &self.state.flows;
-        arrival.found = flows.confirm(candidate, arrival.hash, &key(item, arrival));
+        arrival.found = flows.confirm(candidate, arrival.plain.flow_hash, &key(item, arrival));
         let Some(found) = arrival.found else { return };
-        let CachedAction { action, ground, generation } = flows.value(found);
-        let port_is = |port| self.snapshot.port(port).is_some_and(|entry| entry.epoch <= *generation);
-        arrival.holds = self.snapshot.epochs.latest(ground.tables) <= *generation
+        let held = flows.value(found).ground.generation == self.snapshot.generation;
+        arrival.holds = held || self.holds_still(item, found);
+    }
+
+    /// Whether what was kept under an earlier snapshot holds in this one; it is not asked again then.
+    #[inline(never)]
+    fn holds_still(&mut self, item: &Item, found: Found) -> bool {
+        let snapshot = self.snapshot;
+        let kept = self.state.flows.value_mut(found);
+        let Ground { generation, tables, .. } = kept.ground;
+        let port_is = |port| snapshot.port(port).is_some_and(|entry| entry.epoch <= generation);
+        let holds = snapshot.epochs.latest(tables) <= generation
             && port_is(item.frame.ingress)
-            && port_is(action.port);
+            && port_is(kept.action.port);
+        if holds {
+            kept.ground.generation = snapshot.generation;
+        }
+        holds
     }
 
     /// Decides a frame of a flow that may be kept: as it was decided before, or by the stages.
     #[inline]
-    pub(crate) fn decide_flow(&mut self, item: &mut Item, arrival: &Arrival, entry: &PortEntry) {
+    pub(crate) fn decide_flow(&mut self, item: &mut Item, arrival: &Arrival) {
         let replayed = if self.state.flows.insertions() == self.insertions {
             self.replay(item, arrival)
         } else {
             // A frame before this one has left what it learned, perhaps of the very flow.
             let mut again = *arrival;
-            again.found = self.state.flows.candidate(arrival.hash);
+            again.found = self.state.flows.candidate(arrival.plain.flow_hash);
             self.confirm(item, &mut again);
             self.replay(item, &again)
         };
@@ -144,30 +175,29 @@ impl<P: Probe> Pass<'_, P> {
         }
         let key = key(item, arrival);
         self.trail = Trail::EMPTY;
-        self.stages(item, arrival, entry);
-        self.keep(arrival.hash, &key);
+        self.stages(item, arrival);
+        self.keep(arrival.plain.flow_hash, &key);
     }
 
     /// Does to a frame what was concluded for its flow before; false when the stages have to look at it.
     #[inline]
     fn replay(&mut self, item: &mut Item, arrival: &Arrival) -> bool {
         let Some(found) = arrival.found else { return false };
-        let CachedAction { action, ground, .. } = self.state.flows.value(found);
+        let CachedAction { action, ground } = self.state.flows.value(found);
         if !(arrival.holds && self.macs_are_as_they_were(ground)) {
             self.outdated += 1;
             return false;
         }
-        let lives = !matches!(action.rewrite, Rewrite::Hop { .. }) || hops_left(&item.headers) > 1;
-        if self.now_s >= ground.until_s || !lives {
+        let lives = !matches!(action.rewrite, Rewrite::Hop { .. }) || arrival.plain.hops_left > 1;
+        if self.now_s >= ground.until_s.into() || !lives {
             return false;
         }
-        let action = *action;
-        let Some(limit) = self.lead_out(item, &action, arrival.hash) else { return false };
-        if largest_packet(item) > usize::from(limit) {
+        let Some(limit) = self.lead_out(item, action, Inner::from(&arrival.plain)) else { return false };
+        if largest(item, &arrival.plain) > usize::from(limit) {
             return false;
         }
-        item.verdict = action.verdict;
-        rewrite(item, action.rewrite);
+        item.verdict = action.verdict();
+        rewrite(item, ethernet::HEADER_LEN, action.rewrite);
         self.state.flows.touch(found, self.now_s);
         true
     }
@@ -175,8 +205,8 @@ impl<P: Probe> Pass<'_, P> {
     /// Whether the MAC table an action rests on has not changed; a frame before this one may have done that.
     #[inline]
     fn macs_are_as_they_were(&self, ground: &Ground) -> bool {
-        let Some((bridge, epoch)) = ground.macs else { return true };
-        self.snapshot.bridge(bridge).is_some_and(|bridge| bridge.macs.epoch() == epoch)
+        let Some(bridge) = ground.bridge else { return true };
+        self.snapshot.bridge(bridge).is_some_and(|bridge| bridge.macs.epoch() == ground.macs_epoch)
     }
 
     /// Keeps what the stages have left behind, if they have.
@@ -189,7 +219,8 @@ impl<P: Probe> Pass<'_, P> {
         };
         self.probe.note(Stage::Flow, || "kept in the flow cache: later frames of the flow are sent alike".into());
         if P::LIVE {
-            let cached = CachedAction { action, ground, generation: self.snapshot.generation };
+            let ground = Ground { generation: self.snapshot.generation, ..ground };
+            let cached = CachedAction { action, ground };
             if self.state.flows.insert(hash, key, cached, self.now_s) == Kept::Evicted {
                 self.count(Event::FlowEvictions);
             }
@@ -200,67 +231,35 @@ impl<P: Probe> Pass<'_, P> {
     /// go; none where its tunnel has no endpoint. Written where it stays: what is put together on the stack and copied
     /// costs more than all the rest.
     #[inline]
-    pub(crate) fn lead_out(&self, item: &mut Item, action: &Action, entropy: u32) -> Option<u16> {
+    pub(crate) fn lead_out(&self, item: &mut Item, action: &Action, inner: Inner) -> Option<u16> {
         let Some(Tunnel { vtep, vni }) = action.tunnel else {
-            item.egress = Egress::Port { port: action.port, encap: None, mtu: action.fragment_at };
+            item.egress = Egress::Port(Delivery::plain(action.port, action.fragment_at));
             return Some(action.limit);
         };
         let snapshot = self.snapshot;
-        let (tos, v6) = (inner_tos(&item.headers.l3), item.headers.is_v6());
-        let (encap, mtu) = encap(&snapshot.node, vtep, snapshot.vteps.get(vtep)?, vni, tos, v6, entropy)?;
-        item.egress = Egress::Port { port: action.port, encap: Some(encap), mtu };
+        let (encap, mtu) = encap(&snapshot.node, (vtep, snapshot.vteps.get(vtep)?), vni, inner)?;
+        item.egress = Egress::Port(Delivery { port: action.port, encap: Some(encap), mtu });
         Some(mtu)
     }
 
     /// Does to a frame that was led out what the stages have concluded, and leaves it to be kept.
     pub(crate) fn finish(&mut self, item: &mut Item, action: Action) -> Decision {
-        rewrite(item, action.rewrite);
+        rewrite(item, item.headers.l3_offset.into(), action.rewrite);
         self.trail.action = Some(action);
-        Decision { verdict: action.verdict, egress: None }
+        Decision { verdict: action.verdict(), egress: None }
     }
-}
-
-/// Whether a frame is of a flow that may be kept.
-#[inline]
-pub(super) fn is_flow(headers: &Headers) -> bool {
-    let plain = match headers.l3 {
-        L3::V4(Ipv4 { header_len, fragment, .. }) => header_len == 20 && fragment.is_none(),
-        L3::V6(Ipv6 { extensions_len, fragment, .. }) => extensions_len == 0 && fragment.is_none(),
-        L3::Arp(_) | L3::Other => false,
-    };
-    plain && matches!(headers.l4, L4::Tcp(_) | L4::Udp(_)) && headers.vlan.is_none() && !headers.dst.is_group()
 }
 
 /// Everything an action follows from, and that no epoch speaks for.
 #[inline]
 fn key(item: &Item, arrival: &Arrival) -> FlowKey {
-    let headers = &item.headers;
     let door = match arrival.door {
         Door::Bridge | Door::TunnelledBridge => arrival.bridge.0,
         Door::Router => u16::MAX,
     };
-    let (src_port, dst_port) = headers.ports().unwrap_or_default();
-    let ports = u64::from(src_port) << 48 | u64::from(dst_port) << 32;
-    let dst = headers.dst.to_u64() << 16 | u64::from(item.frame.ingress.0);
-    let src = headers.src.to_u64() << 16 | u64::from(door);
-    match headers.l3 {
-        L3::V4(ip) => {
-            let addresses = u64::from(ip.src.to_bits()) << 32 | u64::from(ip.dst.to_bits());
-            [dst, src, ports | u64::from(ip.protocol) << 8 | 4, addresses, 0, 0, 0]
-        }
-        L3::V6(ip) => {
-            let ([a, b], [c, d]) = (halves(ip.src.to_bits()), halves(ip.dst.to_bits()));
-            [dst, src, ports | u64::from(ip.protocol) << 8 | 6, a, b, c, d]
-        }
-        // Is no flow; see `is_flow`.
-        L3::Arp(_) | L3::Other => [dst, src, 0, 0, 0, 0, 0],
-    }
-}
-
-#[inline]
-#[allow(clippy::cast_possible_truncation, reason = "the halves are what is wanted")]
-fn halves(bits: u128) -> [u64; 2] {
-    [(bits >> 64) as u64, bits as u64]
+    let mut key = arrival.plain.flow_words(item.frame.bytes());
+    key[1] |= u64::from(item.frame.ingress.0) << 32 | u64::from(door) << 48;
+    key
 }
 
 #[inline]
@@ -272,37 +271,36 @@ pub(super) fn hops_left(headers: &Headers) -> u8 {
     }
 }
 
+/// [`super::largest_packet`] of a plain frame.
 #[inline]
-fn rewrite(item: &mut Item, rewrite: Rewrite) {
-    match rewrite {
-        Rewrite::Nothing => {}
-        Rewrite::Macs { dst, src } => set_addresses(item, dst, src),
-        Rewrite::Hop { dst, src } => {
-            set_addresses(item, dst, src);
-            count_hop(item);
-        }
+fn largest(item: &Item, plain: &Plain) -> usize {
+    match item.frame.offload.gso {
+        Some(gso) => usize::from(plain.header_len) - ethernet::HEADER_LEN + usize::from(gso.size),
+        None => plain.packet_len as usize,
     }
 }
 
-fn set_addresses(item: &mut Item, dst: Mac, src: Mac) {
-    ethernet::set_addresses(item.frame.bytes_mut(), dst, src);
-    item.headers.dst = dst;
-    item.headers.src = src;
+/// Rewrites a frame whose L3 header is at `l3_offset`. Its headers, if they were read, are not these any more.
+#[inline]
+fn rewrite(item: &mut Item, l3_offset: usize, rewrite: Rewrite) {
+    let bytes = item.frame.bytes_mut();
+    let (dst, src) = match rewrite {
+        Rewrite::Nothing => return,
+        Rewrite::Macs { dst, src } => (dst, src),
+        Rewrite::Hop { dst, src } => {
+            count_hop(bytes.get_mut(l3_offset..).unwrap_or_default());
+            (dst, src)
+        }
+    };
+    ethernet::set_addresses(bytes, dst, src);
+    item.headers_read = false;
 }
 
 /// One hop less to live.
-fn count_hop(item: &mut Item) {
-    let l3_offset = usize::from(item.headers.l3_offset);
-    let bytes = item.frame.bytes_mut().get_mut(l3_offset..).unwrap_or_default();
-    match &mut item.headers.l3 {
-        L3::V4(ip) => {
-            ipv4::decrement_ttl(bytes);
-            ip.ttl = ip.ttl.saturating_sub(1);
-        }
-        L3::V6(ip) => {
-            ipv6::decrement_hop_limit(bytes);
-            ip.hop_limit = ip.hop_limit.saturating_sub(1);
-        }
-        _ => {}
-    }
+#[inline]
+fn count_hop(packet: &mut [u8]) {
+    match packet.first().map(|version| version >> 4) {
+        Some(4) => ipv4::decrement_ttl(packet),
+        _ => ipv6::decrement_hop_limit(packet),
+    };
 }

@@ -8,9 +8,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use podwire_control::model::Mac;
 
-use super::encap::encap;
+use super::encap::{Inner, encap};
 use super::{Decision, Origin, Pass, Probe, Stage, to_port};
-use crate::frame::{Egress, Frame, Item, Offload};
+use crate::frame::{Delivery, Egress, Frame, Item, Offload};
 use crate::outcome::{DropReason, Verdict};
 use crate::snapshot::{NextHop, Role};
 use crate::wire::icmp::{self, v4, v6};
@@ -119,11 +119,10 @@ impl<P: Probe> Pass<'_, P> {
         }
         let NextHop::Vtep(id) = self.snapshot.fib.lookup(item.headers.src_ip()?)? else { return None };
         let vtep = self.snapshot.vteps.get(id)?;
-        let v6 = matches!(item.headers.l3, L3::V6(_));
-        let entropy = item.headers.flow_hash();
-        let (encap, mtu) = encap(node, id, vtep, vtep.vni, 0, v6, entropy)?;
-        let egress = Egress::Port { port: vtep.port, encap: Some(encap), mtu };
-        Some(WayBack { dst: vtep.endpoint(v6)?.mac, src: node.vtep_mac, egress })
+        let inner = Inner { tos: 0, ..Inner::from(&item.headers) };
+        let (encap, mtu) = encap(node, (id, vtep), vtep.vni, inner)?;
+        let egress = Egress::Port(Delivery { port: vtep.port, encap: Some(encap), mtu });
+        Some(WayBack { dst: vtep.endpoint(inner.is_v6)?.mac, src: node.vtep_mac, egress })
     }
 }
 
@@ -231,6 +230,6 @@ fn write_v6(item: &mut Item, from: Ipv6Addr, to: Ipv6Addr, message: Message, way
 
 /// The item's headers say what the frame's bytes say now.
 fn refresh(item: &mut Item) -> Option<()> {
-    item.headers = crate::wire::parse(item.frame.bytes(), &item.frame.offload).ok()?;
-    Some(())
+    item.headers_read = false;
+    item.read_headers().ok()
 }

@@ -1,10 +1,10 @@
 //! First stage: who sent it, is it well formed, and may it say what it says.
 
-use super::flow::is_flow;
 use super::{Arrival, Door, Pass, Probe, Stage};
 use crate::frame::Item;
 use crate::outcome::DropReason;
 use crate::snapshot::{PortEntry, Role};
+use crate::wire::Plain;
 
 impl<P: Probe> Pass<'_, P> {
     /// Reads one received frame, and finds the stage it enters by. Nothing here depends on the frames around it.
@@ -18,13 +18,18 @@ impl<P: Probe> Pass<'_, P> {
             self.probe.note(Stage::Ingress, || format!("port {} ({} bytes)", entry.name, item.frame.len()));
             arrival.bridge = entry.bridge.ok_or(DropReason::UnknownPort)?;
             arrival.door = Door::Bridge;
-            parse(item)?;
         }
-        if self.state.flows.is_on() && is_flow(&item.headers) {
+        if self.state.flows.is_on()
+            && let Some(plain) = Plain::read(item.frame.bytes(), &item.frame.offload)
+        {
             arrival.is_flow = true;
-            arrival.hash = item.headers.flow_hash();
+            arrival.plain = plain;
+            if let Some(gso) = &mut item.frame.offload.gso {
+                gso.header_len = plain.header_len;
+            }
+            return Ok(());
         }
-        Ok(())
+        item.read_headers()
     }
 
     /// The checks of a frame that is well formed: link-layer rules, and the spoof guard.
@@ -41,12 +46,3 @@ impl<P: Probe> Pass<'_, P> {
     }
 }
 
-/// Parses the frame's headers into the item, and puts its offload right by them.
-#[inline]
-pub(super) fn parse(item: &mut Item) -> Result<(), DropReason> {
-    crate::wire::parse_into(item.frame.bytes(), &item.frame.offload, &mut item.headers)?;
-    if let Some(gso) = &mut item.frame.offload.gso {
-        gso.header_len = u16::try_from(item.headers.header_len()).unwrap_or(u16::MAX);
-    }
-    Ok(())
-}

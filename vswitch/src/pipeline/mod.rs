@@ -18,17 +18,18 @@ mod resolve;
 mod route;
 mod state;
 
-pub use encap::{Delivery, deliveries};
+pub use encap::deliveries;
 pub use probe::{NoProbe, Probe, Recorder, Stage, Step};
 pub use state::WorkerState;
 
-use crate::frame::{Batch, Checksum, Egress, Item};
+use crate::frame::{Batch, Checksum, Delivery, Egress, Item};
 use crate::id::{BridgeId, MonoNs, PortId};
 use crate::outcome::{DropReason, PuntReason, Verdict};
 use crate::segment::verify_l4;
 use crate::snapshot::{POD_SEGMENT, PortEntry, Role, Snapshot};
 use crate::stats::Event;
 use crate::table::flow::Found;
+use crate::wire::Plain;
 use flow::Trail;
 
 /// Decides every frame of the batch.
@@ -37,10 +38,10 @@ pub fn forward<P: Probe>(snapshot: &Snapshot, state: &mut WorkerState, now: Mono
     let mut pass = Pass::new(snapshot, state, now, probe);
     pass.classify(batch.items_mut(), &mut arrivals);
     for (item, arrival) in batch.items_mut().iter_mut().zip(&arrivals) {
-        match (arrival.ended, snapshot.port(item.frame.ingress)) {
-            (None, Some(entry)) if arrival.is_flow => pass.decide_flow(item, arrival, entry),
-            (None, Some(entry)) => pass.stages(item, arrival, entry),
-            (ended, _) => item.verdict = Verdict::Drop(ended.unwrap_or(DropReason::UnknownPort)),
+        match arrival.ended {
+            None if arrival.is_flow => pass.decide_flow(item, arrival),
+            None => pass.stages(item, arrival),
+            Some(reason) => item.verdict = Verdict::Drop(reason),
         }
         pass.probe.note(Stage::Verdict, || item.verdict.name());
     }
@@ -51,10 +52,13 @@ pub fn forward<P: Probe>(snapshot: &Snapshot, state: &mut WorkerState, now: Mono
 /// Tells the sender of a packet that the underlay has just refused as too long what does fit, so that it need not lose
 /// a second one to learn it. The answer is built in the packet's place; false when there is none to send.
 pub fn answer_too_big(snapshot: &Snapshot, state: &mut WorkerState, now: MonoNs, item: &mut Item) -> bool {
-    let Egress::Port { encap: Some(encap), .. } = item.egress else { return false };
+    let Egress::Port(Delivery { encap: Some(encap), .. }) = item.egress else { return false };
     let port = item.frame.ingress;
     let (Some(entry), Some(vtep)) = (snapshot.port(port), snapshot.vteps.get(encap.vtep)) else { return false };
     let Some(bridge) = entry.bridge.filter(|&bridge| bridge == POD_SEGMENT) else { return false };
+    if item.read_headers().is_err() {
+        return false;
+    }
     // The router has put its own MAC there; the sender is behind the port.
     item.headers.src = entry.mac;
     let mtu = vtep.mtu(&snapshot.node, encap.remote);
@@ -115,7 +119,7 @@ impl<'a, P: Probe> Pass<'a, P> {
             return;
         }
         for arrival in arrivals.iter_mut().take(items.len()).filter(|arrival| arrival.is_flow) {
-            arrival.found = self.state.flows.candidate(arrival.hash);
+            arrival.found = self.state.flows.candidate(arrival.plain.flow_hash);
         }
         for (item, arrival) in items.iter().zip(arrivals).filter(|(_, arrival)| arrival.is_flow) {
             self.confirm(item, arrival);
@@ -125,19 +129,27 @@ impl<'a, P: Probe> Pass<'a, P> {
 
     /// Lets the stages behind ingress decide a frame.
     #[inline(never)]
-    fn stages(&mut self, item: &mut Item, arrival: &Arrival, entry: &PortEntry) {
+    fn stages(&mut self, item: &mut Item, arrival: &Arrival) {
+        let decision = match (item.read_headers(), self.snapshot.port(item.frame.ingress)) {
+            (Ok(()), Some(entry)) => self.decide(item, arrival, entry),
+            (Err(reason), _) => Decision::drop(reason),
+            (_, None) => Decision::drop(DropReason::UnknownPort),
+        };
+        item.verdict = decision.verdict;
+        if let Some(egress) = decision.egress {
+            item.egress = egress;
+        }
+    }
+
+    fn decide(&mut self, item: &mut Item, arrival: &Arrival, entry: &PortEntry) -> Decision {
         let origin = Origin { port: item.frame.ingress, role: entry.role, bridge: arrival.bridge };
-        let decision = match arrival.door {
+        match arrival.door {
             Door::Bridge => match self.admit(item, entry) {
                 Some(reason) => Decision::drop(reason),
                 None => self.bridge(item, origin),
             },
             Door::TunnelledBridge => self.bridge(item, origin),
             Door::Router => self.route(item, origin),
-        };
-        item.verdict = decision.verdict;
-        if let Some(egress) = decision.egress {
-            item.egress = egress;
         }
     }
 
@@ -171,9 +183,9 @@ pub(crate) struct Arrival {
     pub(crate) door: Door,
     /// The bridge it is on.
     pub(crate) bridge: BridgeId,
-    /// Whether the flow cache is to be asked, and the flow's hash then.
+    /// Whether the flow cache is to be asked, and what is known of the frame then.
     pub(crate) is_flow: bool,
-    pub(crate) hash: u32,
+    pub(crate) plain: Plain,
     /// What the flow table has of it, and whether the tables that rests on are as they were.
     pub(crate) found: Option<Found>,
     pub(crate) holds: bool,
@@ -185,7 +197,7 @@ impl Arrival {
         door: Door::Bridge,
         bridge: POD_SEGMENT,
         is_flow: false,
-        hash: 0,
+        plain: Plain::NONE,
         found: None,
         holds: false,
     };
@@ -238,7 +250,7 @@ impl Decision {
 }
 
 fn to_port(port: PortId, mtu: u16) -> Egress {
-    Egress::Port { port, encap: None, mtu }
+    Egress::Port(Delivery::plain(port, mtu))
 }
 
 /// Whether a packet's content may be acted upon: its checksum is right, or its sender has left it to a device.

@@ -8,12 +8,13 @@ use ipnet::IpNet;
 use podwire_control::model::Mac;
 
 use super::decap::fit_guess;
+use super::encap::Inner;
 use super::flow::{Action, Rewrite, Tunnel, hops_left};
 use super::icmp_error::{Problem, Reach};
 use super::{Decision, Origin, Pass, Probe, Stage, is_undamaged, largest_packet, to_port};
-use crate::frame::{Checksum, Egress, Item, Offload};
+use crate::frame::{Checksum, Delivery, Egress, Item, Offload};
 use crate::id::{PortId, VtepId};
-use crate::outcome::{DropReason, PuntReason, Verdict};
+use crate::outcome::{DropReason, PuntReason};
 use crate::snapshot::{NextHop, Role, Snapshot, Table};
 use crate::wire::{L3, L4, ethernet, icmp, ipv4, ipv6};
 
@@ -92,12 +93,12 @@ impl<P: Probe> Pass<'_, P> {
         let node = &self.snapshot.node;
         let src = if origin.role == Role::Pod { item.headers.src } else { node.vtep_mac };
         let rewrite = Rewrite::Macs { dst: node.gateway_mac, src };
-        self.send(item, Verdict::Punt(reason), host, mtu, rewrite)
+        self.send(item, Some(reason), host, mtu, rewrite)
     }
 
     /// The end of a way to a port of the node.
-    fn send(&mut self, item: &mut Item, verdict: Verdict, port: PortId, mtu: u16, rewrite: Rewrite) -> Decision {
-        let action = Action { verdict, port, limit: mtu, fragment_at: mtu, tunnel: None, rewrite };
+    fn send(&mut self, item: &mut Item, punt: Option<PuntReason>, port: PortId, mtu: u16, rewrite: Rewrite) -> Decision {
+        let action = Action { punt, port, limit: mtu, fragment_at: mtu, tunnel: None, rewrite };
         item.egress = to_port(port, mtu);
         self.finish(item, action)
     }
@@ -114,7 +115,7 @@ impl<P: Probe> Pass<'_, P> {
         }
         self.probe.note(Stage::Route, || format!("to port {} at {mac}", entry.name));
         let rewrite = Rewrite::Hop { dst: mac, src: self.snapshot.node.gateway_mac };
-        self.send(item, Verdict::Forward(port), port, entry.mtu, rewrite)
+        self.send(item, None, port, entry.mtu, rewrite)
     }
 
     fn route_vtep(&mut self, item: &mut Item, origin: Origin, id: VtepId) -> Decision {
@@ -128,21 +129,21 @@ impl<P: Probe> Pass<'_, P> {
             return Decision::drop(DropReason::NoUplink);
         };
         let action = Action {
-            verdict: Verdict::Forward(vtep.port),
+            punt: None,
             port: vtep.port,
             limit: u16::MAX,
             fragment_at: u16::MAX,
             tunnel: Some(Tunnel { vtep: id, vni: vtep.vni }),
             rewrite: Rewrite::Hop { dst: mac, src: snapshot.node.vtep_mac },
         };
-        let Some(limit) = self.lead_out(item, &action, item.headers.flow_hash()) else {
+        let Some(limit) = self.lead_out(item, &action, Inner::from(&item.headers)) else {
             return Decision::drop(DropReason::NoUplink);
         };
         if let Some(refused) = self.expired(item, origin).or_else(|| self.too_big(item, origin, limit)) {
             return refused;
         }
         self.probe.note(Stage::Encap, || match item.egress {
-            Egress::Port { encap: Some(encap), mtu, .. } => {
+            Egress::Port(Delivery { encap: Some(encap), mtu, .. }) => {
                 format!("vtep {} at {}, vni {}, inner MAC {mac}, MTU {mtu}", vtep.name, encap.remote, encap.vni)
             }
             _ => String::new(),

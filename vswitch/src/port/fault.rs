@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::os::fd::BorrowedFd;
 
 use super::memory::MemoryFrame;
-use super::{Outgoing, Piece, Pieces, PortRx, PortTx, RxStatus, TxError};
+use super::{Flushed, Outgoing, Piece, Pieces, PortRx, PortTx, RxStatus, TxError};
 use crate::frame::{Batch, Encap, Frame, FramePool};
 use crate::limits::BATCH_FRAMES;
 
@@ -239,15 +239,11 @@ impl<P: PortTx> PortTx for FaultTx<P> {
     }
 
     /// Also releases a frame that was held back and that nothing follows.
-    fn flush(&mut self) {
+    fn flush(&mut self) -> Flushed {
         if let Some(held) = self.held.take() {
             let _reported = self.port.tx(&held.lend());
         }
-        self.port.flush();
-    }
-
-    fn has_unsent(&mut self) -> bool {
-        self.port.has_unsent()
+        self.port.flush()
     }
 }
 

@@ -104,12 +104,13 @@ pub struct Outgoing<'a> {
 impl<'a> Outgoing<'a> {
     /// Header and payload bytes of each packet to write, in order: the whole frame (with an empty payload)
     /// when it was not cut.
+    #[inline]
     pub fn packets(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
+        const WHOLE: &[Piece] = &[Piece { header: (0, u32::MAX), payload: (0, 0) }];
         let bytes = self.frame.bytes();
-        let (headers, list) = self.pieces.map_or((&[][..], &[][..]), |pieces| (pieces.headers, pieces.list));
-        let whole = self.pieces.is_none().then_some((bytes, &bytes[..0]));
-        let span = |of: &'a [u8], (at, len): (u32, u32)| &of[at as usize..at as usize + len as usize];
-        whole.into_iter().chain(list.iter().map(move |piece| (span(headers, piece.header), span(bytes, piece.payload))))
+        let (headers, list) = self.pieces.map_or((bytes, WHOLE), |pieces| (pieces.headers, pieces.list));
+        let span = |of: &'a [u8], (at, len): (u32, u32)| &of[at as usize..of.len().min(at as usize + len as usize)];
+        list.iter().map(move |piece| (span(headers, piece.header), span(bytes, piece.payload)))
     }
 }
 
@@ -138,15 +139,16 @@ pub trait PortTx: Send + std::fmt::Debug {
     fn tx(&mut self, out: &Outgoing<'_>) -> Result<(), TxError>;
 
     /// Sends what [`PortTx::tx`] may have gathered; called once at the end of a pass.
-    fn flush(&mut self) {}
-
-    /// Whether the device had no room for all of it, so that it wants [`PortTx::flush`] again soon; asked after each.
-    fn has_unsent(&mut self) -> bool {
-        false
+    fn flush(&mut self) -> Flushed {
+        Flushed::default()
     }
+}
 
-    /// Offloads of the device that switched themselves off since somebody last asked; asked after each flush.
-    fn offloads_disabled(&mut self) -> u64 {
-        0
-    }
+/// What there is to say at the end of a pass.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Flushed {
+    /// Whether the device had no room for all of it, so that it wants [`PortTx::flush`] again soon.
+    pub has_unsent: bool,
+    /// Offloads of the device that switched themselves off since the last flush.
+    pub offloads_disabled: u64,
 }

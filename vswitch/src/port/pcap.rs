@@ -12,7 +12,7 @@ use std::time::Duration;
 use pcap_file::pcap::{PcapHeader, PcapPacket, PcapReader, PcapWriter};
 use pcap_file::{DataLink, PcapError};
 
-use super::{Outgoing, PortRx, PortTx, RxStatus, TxError};
+use super::{Flushed, Outgoing, PortRx, PortTx, RxStatus, TxError};
 use crate::frame::{Batch, FramePool};
 use crate::limits::FRAME_BYTES_MAX;
 use crate::sys::clock::unix_now;
@@ -119,8 +119,8 @@ impl<P: PortTx> PortTx for CaptureTx<P> {
         self.port.tx(out)
     }
 
-    fn flush(&mut self) {
-        self.port.flush();
+    fn flush(&mut self) -> Flushed {
+        self.port.flush()
     }
 }
 

@@ -19,10 +19,10 @@ pub use arena::Arena;
 pub use checksum::{complete, verify_l4};
 pub use coalesce::{Join, Run, Segment};
 
-use crate::frame::{Checksum, Frame, Gso, GsoKind};
+use crate::frame::{Checksum, Frame, Gso, GsoKind, Offload};
 use crate::outcome::DropReason;
 use crate::port::PortCaps;
-use crate::wire::{Headers, L3};
+use crate::wire::{Headers, L3, ethernet};
 
 /// How a frame is to be sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,6 +49,29 @@ mod field {
     pub(super) const UDP_LENGTH: usize = 4;
     pub(super) const UDP_CHECKSUM: usize = 6;
     pub(super) const UDP_LEN: usize = 8;
+}
+
+/// Whether a frame fits an egress that has `caps` and carries L3 packets of at most `mtu` bytes, as it is. Told by the frame's
+/// length alone: one with tags or padding may fit where this says no, and [`prepare`] then finds that.
+#[inline]
+#[must_use]
+pub fn is_fit(frame: &Frame, caps: PortCaps, mtu: u16) -> bool {
+    let Offload { checksum, gso } = frame.offload;
+    let (longest, taken) = match gso {
+        None => (frame.len(), true),
+        Some(gso) => (usize::from(gso.header_len) + usize::from(gso.size), takes(caps, gso.kind)),
+    };
+    let fits = mtu == u16::MAX || longest <= ethernet::HEADER_LEN + usize::from(mtu);
+    fits && taken && (caps.checksum || !matches!(checksum, Checksum::Partial { .. }))
+}
+
+#[inline]
+fn takes(caps: PortCaps, kind: GsoKind) -> bool {
+    match kind {
+        GsoKind::Tcp4 => caps.tcp4,
+        GsoKind::Tcp6 => caps.tcp6,
+        GsoKind::Udp => caps.udp,
+    }
 }
 
 /// Makes `frame` fit an egress that has `caps` and carries L3 packets of at most `mtu` bytes;
@@ -114,17 +137,12 @@ fn prepare_super_frame(
     mtu: usize,
     arena: &mut Arena,
 ) -> Result<Prepared, DropReason> {
-    let takes = match gso.kind {
-        GsoKind::Tcp4 => caps.tcp4,
-        GsoKind::Tcp6 => caps.tcp6,
-        GsoKind::Udp => caps.udp,
-    };
     let partial = matches!(frame.offload.checksum, Checksum::Partial { .. });
     let header_len = gso::header_len(headers, gso.kind)?;
     let payload_len = frame.len().saturating_sub(header_len);
     let packet_len = header_len - usize::from(headers.l3_offset) + payload_len.min(usize::from(gso.size));
     if packet_len <= mtu {
-        if takes && (caps.checksum || !partial) {
+        if takes(caps, gso.kind) && (caps.checksum || !partial) {
             return Ok(Prepared::Whole);
         }
     } else {

@@ -151,6 +151,13 @@ impl<V: Copy> FlowTable<V> {
         &self.entries[found.index()].value
     }
 
+    /// The same, to change.
+    #[inline]
+    #[must_use]
+    pub fn value_mut(&mut self, found: Found) -> &mut V {
+        &mut self.entries[found.index()].value
+    }
+
     /// Notes that a flow was seen.
     #[inline]
     pub fn touch(&mut self, found: Found, now_s: u64) {

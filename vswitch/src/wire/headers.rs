@@ -276,34 +276,49 @@ impl Headers {
     #[must_use]
     pub fn flow_hash(&self) -> u32 {
         let (src_port, dst_port) = self.ports().unwrap_or_default();
-        let ports = u64::from(src_port) << 16 | u64::from(dst_port);
-        let transport = |protocol: u8| match self.fragment() {
-            None => u64::from(protocol) << 32 | ports,
-            // Not the protocol either: over IPv6 only the first fragment may show it.
-            Some(_) => 0,
-        };
-        let mixed = match self.l3 {
+        let ports = u32::from(src_port) << 16 | u32::from(dst_port);
+        // Not the protocol either: over IPv6 only the first fragment may show it.
+        let of_packet = |protocol| if self.fragment().is_none() { (protocol, ports) } else { (0, 0) };
+        match self.l3 {
             L3::V4(v4) => {
                 let addresses = u64::from(v4.src.to_bits()) << 32 | u64::from(v4.dst.to_bits());
-                mix(addresses, transport(v4.protocol))
+                let (protocol, ports) = of_packet(v4.protocol);
+                flow_hash_v4(addresses, protocol, ports)
             }
             L3::V6(v6) => {
-                let ((src_high, src_low), (dst_high, dst_low)) = (halves(v6.src), halves(v6.dst));
-                mix(mix(src_high, dst_high) ^ mix(src_low, dst_low), transport(v6.protocol))
+                let ([a, b], [c, d]) = (halves(v6.src), halves(v6.dst));
+                let (protocol, ports) = of_packet(v6.protocol);
+                flow_hash_v6([a, b, c, d], protocol, ports)
             }
-            L3::Other | L3::Arp(_) => mix(self.src.to_u64(), self.dst.to_u64()),
-        };
-        let [a, b, c, d, e, f, g, h] = mixed.to_le_bytes();
-        u32::from_le_bytes([a, b, c, d]) ^ u32::from_le_bytes([e, f, g, h])
+            L3::Other | L3::Arp(_) => folded(mix(self.src.to_u64(), self.dst.to_u64())),
+        }
     }
+}
+
+/// The flow hash of an IPv4 packet: addresses and ports as numbers, the source's in the upper half.
+#[inline]
+pub(super) fn flow_hash_v4(addresses: u64, protocol: u8, ports: u32) -> u32 {
+    folded(mix(addresses, u64::from(protocol) << 32 | u64::from(ports)))
+}
+
+/// The flow hash of an IPv6 packet: addresses in halves, the source's first.
+#[inline]
+pub(super) fn flow_hash_v6([a, b, c, d]: [u64; 4], protocol: u8, ports: u32) -> u32 {
+    folded(mix(mix(a, c) ^ mix(b, d), u64::from(protocol) << 32 | u64::from(ports)))
 }
 
 /// Both halves of an address.
 #[inline]
 #[allow(clippy::cast_possible_truncation, reason = "the lower half is what is asked for")]
-fn halves(address: Ipv6Addr) -> (u64, u64) {
+fn halves(address: Ipv6Addr) -> [u64; 2] {
     let bits = address.to_bits();
-    ((bits >> 64) as u64, bits as u64)
+    [(bits >> 64) as u64, bits as u64]
+}
+
+#[inline]
+#[allow(clippy::cast_possible_truncation, reason = "the halves are what is wanted")]
+fn folded(mixed: u64) -> u32 {
+    (mixed >> 32) as u32 ^ mixed as u32
 }
 
 /// Multiplies to 128 bits and folds the halves (wyhash's step), so that each bit of both touches all of the result.

@@ -74,10 +74,8 @@ impl<'a> View<'a> {
         for word in self.options.as_chunks::<4>().0 {
             sum += u64::from(u32::from_ne_bytes(*word));
         }
-        let sum = (sum & 0xffff_ffff) + (sum >> 32);
-        let sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
-        let sum = (sum & 0xffff) + (sum >> 16);
-        (sum & 0xffff) + (sum >> 16) == 0xffff
+        // Folding leaves what a division by 0xffff leaves; it is not all zeroes, since the version is not.
+        sum.is_multiple_of(0xffff)
     }
 
     /// Total length in bytes, as the header says.
@@ -94,14 +92,37 @@ impl<'a> View<'a> {
         be16::<{ field::ID }, _>(self.fixed)
     }
 
+    /// Type of service: DSCP and ECN.
+    #[inline]
+    #[must_use]
+    pub fn tos(self) -> u8 {
+        let [tos] = get::<{ field::TOS }, 1, _>(self.fixed);
+        tos
+    }
+
+    /// Time to live.
+    #[inline]
+    #[must_use]
+    pub fn ttl(self) -> u8 {
+        let [ttl] = get::<{ field::TTL }, 1, _>(self.fixed);
+        ttl
+    }
+
+    /// Whether it is a fragment, the first or a later one.
+    #[inline]
+    #[must_use]
+    pub fn is_fragment(self) -> bool {
+        be16::<{ field::FLAGS_FRAGMENT }, _>(self.fixed) & (OFFSET_MASK | MORE_FRAGMENTS) != 0
+    }
+
     /// Where the packet's payload lies in the original's, when it is a fragment.
     #[inline]
     #[must_use]
     pub fn fragment(self) -> Option<Fragment> {
-        let word = be16::<{ field::FLAGS_FRAGMENT }, _>(self.fixed);
-        if word & (OFFSET_MASK | MORE_FRAGMENTS) == 0 {
+        if !self.is_fragment() {
             return None;
         }
+        let word = be16::<{ field::FLAGS_FRAGMENT }, _>(self.fixed);
         Some(Fragment { offset: (word & OFFSET_MASK) << 3, more: word & MORE_FRAGMENTS != 0, id: u32::from(self.id()) })
     }
 
@@ -117,14 +138,12 @@ impl<'a> View<'a> {
     #[inline]
     #[must_use]
     pub fn header(self, fragment: Option<Fragment>) -> Ipv4 {
-        let [tos] = get::<{ field::TOS }, 1, _>(self.fixed);
-        let [ttl] = get::<{ field::TTL }, 1, _>(self.fixed);
         let [version_ihl] = get::<{ field::VERSION_IHL }, 1, _>(self.fixed);
         Ipv4 {
             src: Ipv4Addr::from(get::<{ field::SRC }, 4, _>(self.fixed)),
             dst: Ipv4Addr::from(get::<{ field::DST }, 4, _>(self.fixed)),
-            tos,
-            ttl,
+            tos: self.tos(),
+            ttl: self.ttl(),
             protocol: self.protocol(),
             header_len: (version_ihl & 0x0f) * 4,
             total_len: self.total_len(),

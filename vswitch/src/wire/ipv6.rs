@@ -69,17 +69,31 @@ impl<'a> View<'a> {
         next
     }
 
+    /// Traffic class: DSCP and ECN.
+    #[inline]
+    #[must_use]
+    pub fn traffic_class(self) -> u8 {
+        traffic_class(self.0)
+    }
+
+    /// Hop limit.
+    #[inline]
+    #[must_use]
+    pub fn hop_limit(self) -> u8 {
+        let [hop_limit] = get::<{ field::HOP_LIMIT }, 1, _>(self.0);
+        hop_limit
+    }
+
     /// What [`super::Headers`] keeps of it and of its extension headers.
     #[inline]
     #[must_use]
     pub fn header(self, extensions: Extensions) -> Ipv6 {
         let [_, class_high, class_low, ..] = *self.0;
-        let [hop_limit] = get::<{ field::HOP_LIMIT }, 1, _>(self.0);
         Ipv6 {
             src: Ipv6Addr::from(get::<{ field::SRC }, 16, _>(self.0)),
             dst: Ipv6Addr::from(get::<{ field::DST }, 16, _>(self.0)),
-            traffic_class: traffic_class(self.0),
-            hop_limit,
+            traffic_class: self.traffic_class(),
+            hop_limit: self.hop_limit(),
             flow_label: u32::from_be_bytes([0, class_high & 0x0f, class_low, self.0[3]]),
             protocol: extensions.protocol,
             extensions_len: extensions.len,

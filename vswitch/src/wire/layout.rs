@@ -23,6 +23,24 @@ pub(super) fn be32<const AT: usize, const LEN: usize>(header: &[u8; LEN]) -> u32
     u32::from_be_bytes(get::<AT, 4, LEN>(header))
 }
 
+/// The big-endian 64-bit word at `AT`.
+#[inline(always)]
+pub(super) fn be64<const AT: usize, const LEN: usize>(header: &[u8; LEN]) -> u64 {
+    u64::from_be_bytes(get::<AT, 8, LEN>(header))
+}
+
+/// The 32-bit word at `AT` in the machine's order.
+#[inline(always)]
+pub(super) fn ne32<const AT: usize, const LEN: usize>(header: &[u8; LEN]) -> u64 {
+    u32::from_ne_bytes(get::<AT, 4, LEN>(header)).into()
+}
+
+/// The 64-bit word at `AT` in the machine's order.
+#[inline(always)]
+pub(super) fn ne64<const AT: usize, const LEN: usize>(header: &[u8; LEN]) -> u64 {
+    u64::from_ne_bytes(get::<AT, 8, LEN>(header))
+}
+
 /// Replaces the `N` bytes at `AT`.
 #[inline(always)]
 pub(super) fn put<const AT: usize, const N: usize, const LEN: usize>(header: &mut [u8; LEN], value: [u8; N]) {

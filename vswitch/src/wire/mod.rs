@@ -12,6 +12,7 @@ pub mod ipv6;
 mod layout;
 pub mod nd;
 mod parse;
+mod plain;
 pub mod tcp;
 pub mod udp;
 pub mod vlan;
@@ -19,3 +20,4 @@ pub mod vxlan;
 
 pub use headers::{Arp, Fragment, Headers, IcmpHeader, Ipv4, Ipv6, L3, L4, TcpHeader, UdpHeader, VlanTag};
 pub use parse::{parse, parse_into};
+pub use plain::Plain;

@@ -88,8 +88,7 @@ pub fn parse_into(bytes: &[u8], offload: &Offload, headers: &mut Headers) -> Res
         }
         _ => headers.l3 = L3::Other,
     }
-    let described = super_frame || matches!(offload.checksum, Checksum::Partial { .. });
-    if described && !agrees(headers, bytes.len(), offload) {
+    if offload.describes() && !described(headers, bytes.len()).is_some_and(|described| described.agrees(offload)) {
         return Err(DropReason::OffloadInvalid);
     }
     Ok(())
@@ -243,40 +242,72 @@ fn datagram(payload: &[u8], extent: Extent) -> Result<L4, DropReason> {
     if fits { Ok(L4::Udp(header)) } else { Err(DropReason::L4Malformed) }
 }
 
-/// Whether what the device said is true of a frame with these headers.
+/// What a device may say of a frame with these headers; none when it may say nothing.
 #[inline(never)]
-fn agrees(headers: &Headers, frame_len: usize, offload: &Offload) -> bool {
-    let packet_end = usize::from(headers.l3_offset) + headers.packet_len(frame_len);
-    if headers.fragment().is_some() {
-        // A sender completes the checksum before it cuts a packet.
-        return false;
+fn described(headers: &Headers, frame_len: usize) -> Option<Described> {
+    // A sender completes the checksum before it cuts a packet.
+    if headers.src_ip().is_none() || headers.fragment().is_some() {
+        return None;
     }
-    if let Checksum::Partial { start, offset } = offload.checksum {
-        let expected = match headers.l4 {
-            L4::Tcp(_) => tcp::CHECKSUM_OFFSET,
-            L4::Udp(_) => udp::CHECKSUM_OFFSET,
-            L4::Icmp4(_) | L4::Icmp6(_) => icmp::CHECKSUM_OFFSET,
-            // Another protocol over IP; nothing to compare with.
-            L4::None if headers.src_ip().is_some() => usize::from(offset),
-            L4::None => return false,
-        };
-        let field_end = usize::from(start) + usize::from(offset) + 2;
-        if start != headers.l4_offset || usize::from(offset) != expected || field_end > packet_end {
-            return false;
-        }
-    }
-    let Some(Gso { kind, size, header_len: _ }) = offload.gso else { return true };
-    let kind_agrees = match kind {
-        GsoKind::Tcp4 => matches!((headers.l3, headers.l4), (L3::V4(_), L4::Tcp(_))),
-        GsoKind::Tcp6 => matches!((headers.l3, headers.l4), (L3::V6(_), L4::Tcp(_))),
-        GsoKind::Udp => matches!(headers.l4, L4::Udp(_)),
+    let (kind, checksum_offset) = match headers.l4 {
+        L4::Tcp(_) => (Some(tcp_kind(headers.is_v6())), Some(tcp::CHECKSUM_OFFSET)),
+        L4::Udp(_) => (Some(GsoKind::Udp), Some(udp::CHECKSUM_OFFSET)),
+        L4::Icmp4(_) | L4::Icmp6(_) => (None, Some(icmp::CHECKSUM_OFFSET)),
+        // Another protocol over IP; nothing to compare with.
+        L4::None => (None, None),
     };
-    // Behind a super-frame's packet there is no padding: the payload reaches to the frame's end.
-    kind_agrees
-        && size > 0
-        && packet_end == frame_len
-        && headers.header_len() < frame_len
-        && matches!(offload.checksum, Checksum::Partial { .. })
+    Some(Described {
+        kind,
+        checksum_offset,
+        l4_offset: usize::from(headers.l4_offset),
+        header_len: headers.header_len(),
+        packet_end: usize::from(headers.l3_offset) + headers.packet_len(frame_len),
+        frame_len,
+    })
+}
+
+/// The kind of super-frame a TCP packet can be.
+#[inline]
+pub(super) fn tcp_kind(is_v6: bool) -> GsoKind {
+    if is_v6 { GsoKind::Tcp6 } else { GsoKind::Tcp4 }
+}
+
+/// A frame as its headers say it is, to be compared with what a device says.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Described {
+    /// The kind of super-frame it can be.
+    pub(super) kind: Option<GsoKind>,
+    /// Where the L4 checksum lies in its header, if that is known.
+    pub(super) checksum_offset: Option<usize>,
+    pub(super) l4_offset: usize,
+    pub(super) header_len: usize,
+    pub(super) packet_end: usize,
+    pub(super) frame_len: usize,
+}
+
+impl Described {
+    /// Whether what the device said is true of it.
+    #[inline]
+    pub(super) fn agrees(&self, offload: &Offload) -> bool {
+        let partial = match offload.checksum {
+            Checksum::Partial { start, offset } => {
+                let (start, offset) = (usize::from(start), usize::from(offset));
+                let expected = self.checksum_offset.unwrap_or(offset);
+                if start != self.l4_offset || offset != expected || start + offset + 2 > self.packet_end {
+                    return false;
+                }
+                true
+            }
+            _ => false,
+        };
+        let Some(Gso { kind, size, header_len: _ }) = offload.gso else { return true };
+        // Behind a super-frame's packet there is no padding: the payload reaches to the frame's end.
+        self.kind == Some(kind)
+            && size > 0
+            && self.packet_end == self.frame_len
+            && self.header_len < self.frame_len
+            && partial
+    }
 }
 
 #[cfg(test)]

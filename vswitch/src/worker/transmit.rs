@@ -2,13 +2,13 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::frame::{Batch, Egress, Frame, Item};
+use crate::frame::{Batch, Delivery, Egress, Frame, Item};
 use crate::id::{PortId, VtepId};
 use crate::limits::PORTS_MAX;
 use crate::outcome::{DropReason, Verdict};
-use crate::pipeline::{Delivery, deliveries, largest_packet};
-use crate::port::{Outgoing, PortCaps, PortTx, TxError};
-use crate::segment::{Arena, Prepared, prepare};
+use crate::pipeline::{deliveries, largest_packet};
+use crate::port::{Flushed, Outgoing, Pieces, PortCaps, PortTx, TxError};
+use crate::segment::{Arena, Prepared, is_fit, prepare};
 use crate::snapshot::{Role, Snapshot, path_mtu_min};
 use crate::stats::{Event, PacketCount, WorkerStats};
 
@@ -86,13 +86,12 @@ impl Transmitter {
     pub fn flush(&mut self, stats: &WorkerStats) {
         self.touched.retain(|port| {
             let Some(half) = self.ports.get_mut(port.index()).and_then(Option::as_mut) else { return false };
-            half.device.flush();
-            half.touched = half.device.has_unsent();
-            let disabled = half.device.offloads_disabled();
-            if disabled > 0 {
-                stats.count(Event::OffloadDisabled, disabled);
+            let Flushed { has_unsent, offloads_disabled } = half.device.flush();
+            if offloads_disabled > 0 {
+                stats.count(Event::OffloadDisabled, offloads_disabled);
             }
-            half.touched
+            half.touched = has_unsent;
+            has_unsent
         });
     }
 
@@ -105,20 +104,22 @@ impl Transmitter {
     /// Sends a frame that no port received, such as an announcement, out of one port.
     pub fn originate(&mut self, snapshot: &Snapshot, port: PortId, frame: Frame, stats: &WorkerStats) {
         let mut item = Item::new(frame);
-        let Ok(headers) = crate::wire::parse(item.frame.bytes(), &item.frame.offload) else { return };
-        item.headers = headers;
-        let way = Delivery { port, encap: None, mtu: u16::MAX };
+        if item.read_headers().is_err() {
+            return;
+        }
+        let way = Delivery::plain(port, u16::MAX);
         if self.deliver(snapshot, &mut item, &way, stats).is_ok() {
             stats.count(Event::Originated, 1);
         }
         self.flush(stats);
     }
 
+    #[inline(always)]
     fn send_item(&mut self, snapshot: &Snapshot, item: &mut Item, stats: &WorkerStats) -> Verdict {
         match item.egress {
             Egress::None => {}
-            Egress::Port { port, encap, mtu } => {
-                let sent = self.deliver(snapshot, item, &Delivery { port, encap, mtu }, stats);
+            Egress::Port(way) => {
+                let sent = self.deliver(snapshot, item, &way, stats);
                 match (sent, item.verdict) {
                     // What leaves in the place of a dropped frame is an ICMP error about it.
                     (Ok(()), Verdict::Drop(_)) => stats.count(Event::Originated, 1),
@@ -126,14 +127,17 @@ impl Transmitter {
                     (Err(reason), _) => return Verdict::Drop(reason),
                 }
             }
-            Egress::Bridge(_) => {
-                for way in deliveries(snapshot, item) {
-                    let sent = self.deliver_copy(snapshot, item, &way, stats).is_ok();
-                    stats.count(if sent { Event::FloodCopies } else { Event::FloodDrops }, 1);
-                }
-            }
+            Egress::Bridge(_) => self.flood(snapshot, item, stats),
         }
         item.verdict
+    }
+
+    #[inline(never)]
+    fn flood(&mut self, snapshot: &Snapshot, item: &mut Item, stats: &WorkerStats) {
+        for way in deliveries(snapshot, item) {
+            let sent = self.deliver_copy(snapshot, item, &way, stats).is_ok();
+            stats.count(if sent { Event::FloodCopies } else { Event::FloodDrops }, 1);
+        }
     }
 
     /// One copy of a flood. A bridge does not fragment, no more here than towards one port.
@@ -151,6 +155,7 @@ impl Transmitter {
         self.deliver(snapshot, item, way, stats)
     }
 
+    #[inline(always)]
     fn deliver(
         &mut self,
         snapshot: &Snapshot,
@@ -207,7 +212,7 @@ enum Failure {
 }
 
 /// Makes a frame fit a device that has `caps`, and gives it to that; returns the packets it was sent as.
-#[inline]
+#[inline(always)]
 fn hand_over(
     device: &mut dyn PortTx,
     arena: &mut Arena,
@@ -215,11 +220,23 @@ fn hand_over(
     way: &Delivery,
     caps: PortCaps,
 ) -> Result<usize, Failure> {
-    let prepared = prepare(&mut item.frame, &item.headers, caps, way.mtu, arena).map_err(Failure::Unfit)?;
-    let pieces = matches!(prepared, Prepared::Cut).then(|| arena.pieces());
+    let pieces = if is_fit(&item.frame, caps, way.mtu) { None } else { make_fit(arena, item, way.mtu, caps)? };
     let segments = pieces.map_or_else(|| item.frame.segments(), |pieces| pieces.list.len());
     let out = Outgoing { frame: &item.frame, pieces, encap: way.encap.as_ref() };
     device.tx(&out).map(|()| segments).map_err(Failure::Device)
+}
+
+/// Completes or cuts a frame; the packets, if it was cut.
+#[inline(never)]
+fn make_fit<'a>(
+    arena: &'a mut Arena,
+    item: &mut Item,
+    mtu: u16,
+    caps: PortCaps,
+) -> Result<Option<Pieces<'a>>, Failure> {
+    item.read_headers().map_err(Failure::Unfit)?;
+    let prepared = prepare(&mut item.frame, &item.headers, caps, mtu, arena).map_err(Failure::Unfit)?;
+    Ok((prepared == Prepared::Cut).then(|| arena.pieces()))
 }
 
 /// The drop reason of a device's refusal. A path that turned out to be narrower is remembered, so that the next

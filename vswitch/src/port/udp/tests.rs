@@ -166,7 +166,7 @@ fn a_refused_segmentation_is_switched_off_and_no_packet_is_lost() {
                 assert!(seen.into_iter().map(|(bytes, _)| bytes).eq(cut.expected()));
             }
             assert_eq!((uplink.status.segment_limit(), uplink.status.segmentation_refused()), (0, 1));
-            let counted = [0, 1].map(|_| uplink.workers[0].tx.offloads_disabled());
+            let counted = [0, 1].map(|_| uplink.workers[0].tx.flush().offloads_disabled);
             assert_eq!(counted, [1, 0]);
         });
     }

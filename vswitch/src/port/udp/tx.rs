@@ -9,7 +9,7 @@ use arrayvec::ArrayVec;
 use nix::errno::Errno;
 
 use super::UdpStatus;
-use crate::port::{Outgoing, PortTx, TxError};
+use crate::port::{Flushed, Outgoing, PortTx, TxError};
 use crate::sys::udp::{SEGMENTS_MAX, SendOptions, UdpSocket, path_mtu};
 use crate::wire::vxlan;
 
@@ -137,10 +137,12 @@ impl PortTx for UdpTx {
         self.send(socket, &group, options)
     }
 
-    fn offloads_disabled(&mut self) -> u64 {
+    fn flush(&mut self) -> Flushed {
         let disabled = &self.status.disabled;
         // Looked at first, since this is asked after every batch and hardly ever so.
-        if disabled.load(Ordering::Relaxed) == 0 { 0 } else { disabled.swap(0, Ordering::Relaxed) }
+        let offloads_disabled =
+            if disabled.load(Ordering::Relaxed) == 0 { 0 } else { disabled.swap(0, Ordering::Relaxed) };
+        Flushed { offloads_disabled, ..Flushed::default() }
     }
 }
 

@@ -14,7 +14,7 @@ use ipnet::IpNet;
 pub use setup::{VethPortError, device_name, remove_leftover};
 
 use super::interface::{Interface, InterfaceSpec};
-use super::{Coalescer, Outgoing, PortRx, PortTx, RxStatus, TURN_BYTES, TxError};
+use super::{Coalescer, Flushed, Outgoing, PortRx, PortTx, RxStatus, TURN_BYTES, TxError};
 use crate::frame::{Batch, FramePool};
 use crate::limits::BATCH_FRAMES;
 use crate::sys::bpf::AttachMode;
@@ -191,12 +191,9 @@ impl PortTx for VethTx {
         Ok(())
     }
 
-    fn flush(&mut self) {
+    fn flush(&mut self) -> Flushed {
         self.socket.kick_all();
-    }
-
-    fn has_unsent(&mut self) -> bool {
-        self.socket.wants_kick()
+        Flushed { has_unsent: self.socket.wants_kick(), ..Flushed::default() }
     }
 }
 

@@ -10,7 +10,7 @@ use super::headers::{HEADERS_BYTES_MAX, Outer};
 use super::{Way, Ways, XdpStatus};
 use crate::frame::Encap;
 use crate::port::udp::UdpTx;
-use crate::port::{Outgoing, PortTx, TxError};
+use crate::port::{Flushed, Outgoing, PortTx, TxError};
 use crate::sys::xsk::{Unsent, XskSender};
 
 /// Sends for one worker: to one queue, or by UDP.
@@ -79,16 +79,9 @@ impl PortTx for XdpTx {
         }
     }
 
-    fn flush(&mut self) {
+    fn flush(&mut self) -> Flushed {
         self.sender.kick_all();
-    }
-
-    fn has_unsent(&mut self) -> bool {
-        self.sender.wants_kick()
-    }
-
-    fn offloads_disabled(&mut self) -> u64 {
-        self.udp.offloads_disabled()
+        Flushed { has_unsent: self.sender.wants_kick(), ..self.udp.flush() }
     }
 }
 

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::*;
-use crate::wire::{Arp, IcmpHeader, Ipv4, Ipv6, TcpHeader, UdpHeader, VlanTag};
+use crate::wire::{Arp, IcmpHeader, Ipv4, Ipv6, Plain, TcpHeader, UdpHeader, VlanTag};
 
 /// What a frame is built from.
 #[derive(Clone, Debug)]
@@ -148,6 +148,22 @@ fn recipe() -> impl Strategy<Value = Recipe> {
         .prop_map(|(tags, ip, transport, ports, payload)| Recipe { tags, ip, transport, ports, payload })
 }
 
+/// A recipe of the plainest shape.
+fn plain_recipe() -> impl Strategy<Value = Recipe> {
+    (recipe(), any::<(bool, u8)>(), 0u8..=10).prop_map(|(recipe, (tcp, flags), option_words)| {
+        let ip = match recipe.ip {
+            IpHeaders::Ipv4(mut header, _) => {
+                header.options = Ipv4Options::default();
+                (header.more_fragments, header.fragment_offset) = (false, IpFragOffset::ZERO);
+                IpHeaders::Ipv4(header, Ipv4Extensions::default())
+            }
+            IpHeaders::Ipv6(header, _) => IpHeaders::Ipv6(header, Ipv6Extensions::default()),
+        };
+        let transport = if tcp { Transport::Tcp { flags, option_words } } else { Transport::Udp };
+        Recipe { tags: vec![], ip, transport, ..recipe }
+    })
+}
+
 /// The frame's headers in etherparse's reading; none where it refuses the frame or reads by other rules than ours.
 fn reference(bytes: &[u8]) -> Option<Headers> {
     let theirs = PacketHeaders::from_ethernet_slice(bytes).ok()?;
@@ -282,6 +298,48 @@ fn check_bounds(headers: &Headers, len: usize) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// Asserts that the look at plain frames agrees with the parse, and sees all that are plain.
+fn check_plain(bytes: &[u8], offload: &Offload) -> Result<(), TestCaseError> {
+    let parsed = parse(bytes, offload).ok().filter(is_plain);
+    let found = Plain::read(bytes, offload);
+    prop_assert_eq!(found.is_some(), parsed.is_some(), "{:?} {:?}", found, parsed);
+    if let (Some(plain), Some(headers)) = (found, parsed) {
+        let (tos, hops_left, protocol) = match headers.l3 {
+            L3::V4(ip) => (ip.tos, ip.ttl, ip.protocol),
+            L3::V6(ip) => (ip.traffic_class, ip.hop_limit, ip.protocol),
+            _ => unreachable!("plain"),
+        };
+        let expected = Plain {
+            flow_hash: headers.flow_hash(),
+            packet_len: u32::try_from(headers.packet_len(bytes.len())).unwrap(),
+            header_len: u16::try_from(headers.header_len()).unwrap(),
+            is_v6: headers.is_v6(),
+            protocol,
+            tos,
+            hops_left,
+        };
+        prop_assert_eq!(plain, expected);
+    }
+    Ok(())
+}
+
+/// Whole TCP or UDP to one station, without tags, options or extension headers, with a length in its IP header.
+fn is_plain(headers: &Headers) -> bool {
+    let l3 = match headers.l3 {
+        L3::V4(ip) => ip.header_len == 20 && ip.total_len != 0,
+        L3::V6(ip) => ip.extensions_len == 0 && ip.payload_len != 0,
+        _ => false,
+    };
+    let whole = headers.fragment().is_none() && headers.vlan.is_none();
+    l3 && whole && headers.ports().is_some() && !headers.dst.is_group()
+}
+
+/// What makes a plain frame its flow.
+fn flow(headers: &Headers) -> impl PartialEq + std::fmt::Debug + use<> {
+    let tcp = matches!(headers.l4, L4::Tcp(_));
+    (headers.dst, headers.src, headers.src_ip(), headers.dst_ip(), tcp, headers.ports())
+}
+
 /// Makes an IPv4 header's checksum right again, where there is one, so that mutations get behind it.
 fn mend(bytes: &mut [u8]) {
     for at in [14, 18, 22] {
@@ -332,6 +390,7 @@ proptest! {
             }
             Err(other) => prop_assert!(false, "{} of {:?}", other.name(), recipe),
         }
+        check_plain(&bytes, &Offload::default())?;
     }
 
     #[test]
@@ -339,7 +398,7 @@ proptest! {
         let bytes = recipe.bytes();
         for len in 0..bytes.len() {
             prop_assert!(parse(&bytes[..len], &Offload::default()).is_err(), "{} of {}", len, bytes.len());
-            let _ = parse(&bytes[..len], &offload);
+            check_plain(&bytes[..len], &offload)?;
         }
     }
 
@@ -369,6 +428,27 @@ proptest! {
             if let Ok(headers) = result {
                 check_bounds(&headers, bytes.len())?;
             }
+            check_plain(&bytes, &offload)?;
+        }
+    }
+
+    #[test]
+    fn plain_frames_of_one_flow_have_its_words_and_others_have_not(
+        recipe in plain_recipe(),
+        (at, value) in (any::<Index>(), any::<u8>()),
+    ) {
+        let (frame, offload) = (recipe.bytes(), Offload::default());
+        let mut other = frame.clone();
+        other[at.index(frame.len().min(80))] = value;
+        mend(&mut other);
+        let [one, two] = [&frame, &other].map(|bytes| {
+            let words = Plain::read(bytes, &offload).map(|plain| plain.flow_words(bytes));
+            words.zip(parse(bytes, &offload).ok())
+        });
+        let (words, headers) = one.unwrap();
+        prop_assert_eq!(words[1] >> 32, 0);
+        if let Some((other_words, other_headers)) = two {
+            prop_assert_eq!(words == other_words, flow(&headers) == flow(&other_headers));
         }
     }
 
@@ -387,6 +467,7 @@ proptest! {
                 check_bounds(&headers, bytes.len())?;
                 let _ = headers.flow_hash();
             }
+            check_plain(&bytes, &offload)?;
         }
     }
 }

@@ -8,7 +8,7 @@ use podwire_control::model::{Mac, Vni};
 
 use super::*;
 use crate::compile::{Device, HOST_PORT, Inputs, NodeSpec, compile, empty};
-use crate::port::{Outgoing, PortCaps, TxError};
+use crate::port::{Flushed, Outgoing, PortCaps, TxError};
 use crate::stats::Event;
 use crate::wire::nd;
 
@@ -42,17 +42,11 @@ impl PortTx for Odd {
         Ok(())
     }
 
-    fn flush(&mut self) {
-        self.flushed.store(self.sent.load(Ordering::Relaxed), Ordering::Relaxed);
+    fn flush(&mut self) -> Flushed {
+        let offloads_disabled = self.sent.swap(0, Ordering::Relaxed);
+        self.flushed.store(offloads_disabled, Ordering::Relaxed);
         self.short_of_room = self.short_of_room.saturating_sub(1);
-    }
-
-    fn has_unsent(&mut self) -> bool {
-        self.short_of_room > 0
-    }
-
-    fn offloads_disabled(&mut self) -> u64 {
-        self.sent.swap(0, Ordering::Relaxed)
+        Flushed { has_unsent: self.short_of_room > 0, offloads_disabled }
     }
 }
 
