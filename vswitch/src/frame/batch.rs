@@ -57,6 +57,18 @@ pub enum Egress {
     Bridge(BridgeId),
 }
 
+impl Egress {
+    /// The tunnel it leads into.
+    #[inline]
+    #[must_use]
+    pub fn encap(&self) -> Option<&Encap> {
+        match self {
+            Self::Port(way) => way.encap.as_ref(),
+            Self::None | Self::Bridge(_) => None,
+        }
+    }
+}
+
 /// One frame under decision.
 #[derive(Debug)]
 pub struct Item {

@@ -129,18 +129,6 @@ impl Trail {
 }
 
 impl<P: Probe> Pass<'_, P> {
-    /// Looks at what the table has for the flow's hash: whether it is the flow, and holds as far as a batch does not
-    /// change it.
-    #[inline]
-    pub(crate) fn confirm(&mut self, item: &Item, arrival: &mut Arrival) {
-        let Some(candidate) = arrival.found else { return };
-        let flows = &self.state.flows;
-        arrival.found = flows.confirm(candidate, arrival.plain.flow_hash, &key(item, arrival));
-        let Some(found) = arrival.found else { return };
-        let held = flows.value(found).ground.generation == self.snapshot.generation;
-        arrival.holds = held || self.holds_still(item, found);
-    }
-
     /// Whether what was kept under an earlier snapshot holds in this one; it is not asked again then.
     #[inline(never)]
     fn holds_still(&mut self, item: &Item, found: Found) -> bool {
@@ -160,40 +148,41 @@ impl<P: Probe> Pass<'_, P> {
     /// Decides a frame of a flow that may be kept: as it was decided before, or by the stages.
     #[inline]
     pub(crate) fn decide_flow(&mut self, item: &mut Item, arrival: &Arrival) {
-        let replayed = if self.state.flows.insertions() == self.insertions {
-            self.replay(item, arrival)
-        } else {
+        let key = key(item, arrival);
+        let flows = &self.state.flows;
+        let hash = arrival.plain.flow_hash;
+        let candidate = match arrival.candidate {
             // A frame before this one has left what it learned, perhaps of the very flow.
-            let mut again = *arrival;
-            again.found = self.state.flows.candidate(arrival.plain.flow_hash);
-            self.confirm(item, &mut again);
-            self.replay(item, &again)
+            None if flows.insertions() != self.insertions => flows.candidate(hash),
+            candidate => candidate,
         };
-        if replayed {
+        if let Some(found) = candidate.and_then(|candidate| flows.confirm(candidate, hash, &key))
+            && self.replay(item, &arrival.plain, found)
+        {
             self.hits += 1;
             return;
         }
-        let key = key(item, arrival);
         self.trail = Trail::EMPTY;
         self.stages(item, arrival);
-        self.keep(arrival.plain.flow_hash, &key);
+        self.keep(hash, &key);
     }
 
     /// Does to a frame what was concluded for its flow before; false when the stages have to look at it.
     #[inline]
-    fn replay(&mut self, item: &mut Item, arrival: &Arrival) -> bool {
-        let Some(found) = arrival.found else { return false };
+    fn replay(&mut self, item: &mut Item, plain: &Plain, found: Found) -> bool {
+        let held = self.state.flows.value(found).ground.generation == self.snapshot.generation;
+        let holds = held || self.holds_still(item, found);
         let CachedAction { action, ground } = self.state.flows.value(found);
-        if !(arrival.holds && self.macs_are_as_they_were(ground)) {
+        if !(holds && self.macs_are_as_they_were(ground)) {
             self.outdated += 1;
             return false;
         }
-        let lives = !matches!(action.rewrite, Rewrite::Hop { .. }) || arrival.plain.hops_left > 1;
+        let lives = !matches!(action.rewrite, Rewrite::Hop { .. }) || plain.hops_left > 1;
         if self.now_s >= ground.until_s.into() || !lives {
             return false;
         }
-        let Some(limit) = self.lead_out(item, action, Inner::from(&arrival.plain)) else { return false };
-        if largest(item, &arrival.plain) > usize::from(limit) {
+        let Some(limit) = self.lead_out(item, action, Inner::from(plain)) else { return false };
+        if largest(item, plain) > usize::from(limit) {
             return false;
         }
         item.verdict = action.verdict();
@@ -232,13 +221,20 @@ impl<P: Probe> Pass<'_, P> {
     /// costs more than all the rest.
     #[inline]
     pub(crate) fn lead_out(&self, item: &mut Item, action: &Action, inner: Inner) -> Option<u16> {
-        let Some(Tunnel { vtep, vni }) = action.tunnel else {
-            item.egress = Egress::Port(Delivery::plain(action.port, action.fragment_at));
-            return Some(action.limit);
-        };
+        if let Some(tunnel) = action.tunnel {
+            return self.lead_into(item, tunnel, action.port, inner);
+        }
+        item.egress = Egress::Port(Delivery::plain(action.port, action.fragment_at));
+        Some(action.limit)
+    }
+
+    /// The same, into a tunnel.
+    #[inline(never)]
+    fn lead_into(&self, item: &mut Item, tunnel: Tunnel, port: PortId, inner: Inner) -> Option<u16> {
+        let Tunnel { vtep, vni } = tunnel;
         let snapshot = self.snapshot;
         let (encap, mtu) = encap(&snapshot.node, (vtep, snapshot.vteps.get(vtep)?), vni, inner)?;
-        item.egress = Egress::Port(Delivery { port: action.port, encap: Some(encap), mtu });
+        item.egress = Egress::Port(Delivery { port, encap: Some(encap), mtu });
         Some(mtu)
     }
 

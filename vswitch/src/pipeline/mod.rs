@@ -118,13 +118,15 @@ impl<'a, P: Probe> Pass<'a, P> {
         if flows == 0 {
             return;
         }
-        for arrival in arrivals.iter_mut().take(items.len()).filter(|arrival| arrival.is_flow) {
-            arrival.found = self.state.flows.candidate(arrival.plain.flow_hash);
+        let flows = &self.state.flows;
+        let arrivals = &mut arrivals[..items.len()];
+        for arrival in arrivals.iter_mut().filter(|arrival| arrival.is_flow) {
+            arrival.candidate = flows.candidate(arrival.plain.flow_hash);
         }
-        for (item, arrival) in items.iter().zip(arrivals).filter(|(_, arrival)| arrival.is_flow) {
-            self.confirm(item, arrival);
+        for arrival in arrivals.iter_mut().filter(|arrival| arrival.is_flow) {
+            arrival.candidate = arrival.candidate.filter(|&found| flows.is_of_hash(found, arrival.plain.flow_hash));
         }
-        self.insertions = self.state.flows.insertions();
+        self.insertions = flows.insertions();
     }
 
     /// Lets the stages behind ingress decide a frame.
@@ -186,9 +188,8 @@ pub(crate) struct Arrival {
     /// Whether the flow cache is to be asked, and what is known of the frame then.
     pub(crate) is_flow: bool,
     pub(crate) plain: Plain,
-    /// What the flow table has of it, and whether the tables that rests on are as they were.
-    pub(crate) found: Option<Found>,
-    pub(crate) holds: bool,
+    /// What the flow table has of its hash.
+    pub(crate) candidate: Option<Found>,
 }
 
 impl Arrival {
@@ -198,8 +199,7 @@ impl Arrival {
         bridge: POD_SEGMENT,
         is_flow: false,
         plain: Plain::NONE,
-        found: None,
-        holds: false,
+        candidate: None,
     };
 }
 

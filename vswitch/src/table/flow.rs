@@ -116,6 +116,13 @@ impl<V: Copy> FlowTable<V> {
         (hits != 0).then(|| named_by(bucket.0[hits.trailing_zeros() as usize % BUCKET_SLOTS]))
     }
 
+    /// Whether a flow is of this hash. Reads its entry, and so, for a batch, has all of them in cache when they are confirmed.
+    #[inline]
+    #[must_use]
+    pub fn is_of_hash(&self, candidate: Found, hash: u32) -> bool {
+        self.entries.get(candidate.index()).is_some_and(|entry| entry.hash == hash)
+    }
+
     /// The other half: the flow, if the candidate is it, or another of the same hash is.
     #[inline]
     #[must_use]

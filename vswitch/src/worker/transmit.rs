@@ -2,14 +2,14 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::frame::{Batch, Delivery, Egress, Frame, Item};
-use crate::id::{PortId, VtepId};
+use crate::frame::{Batch, Delivery, Egress, Encap, Frame, Item};
+use crate::id::PortId;
 use crate::limits::PORTS_MAX;
 use crate::outcome::{DropReason, Verdict};
 use crate::pipeline::{deliveries, largest_packet};
 use crate::port::{Flushed, Outgoing, Pieces, PortCaps, PortTx, TxError};
 use crate::segment::{Arena, Prepared, is_fit, prepare};
-use crate::snapshot::{Role, Snapshot, path_mtu_min};
+use crate::snapshot::{Snapshot, path_mtu_min};
 use crate::stats::{Event, PacketCount, WorkerStats};
 
 /// The sending halves of all ports, as one worker holds them.
@@ -108,7 +108,7 @@ impl Transmitter {
             return;
         }
         let way = Delivery::plain(port, u16::MAX);
-        if self.deliver(snapshot, &mut item, &way, stats).is_ok() {
+        if self.deliver_by(way, snapshot, &mut item, stats).is_ok() {
             stats.count(Event::Originated, 1);
         }
         self.flush(stats);
@@ -118,8 +118,8 @@ impl Transmitter {
     fn send_item(&mut self, snapshot: &Snapshot, item: &mut Item, stats: &WorkerStats) -> Verdict {
         match item.egress {
             Egress::None => {}
-            Egress::Port(way) => {
-                let sent = self.deliver(snapshot, item, &way, stats);
+            Egress::Port(_) => {
+                let sent = self.deliver(snapshot, item, stats);
                 match (sent, item.verdict) {
                     // What leaves in the place of a dropped frame is an ICMP error about it.
                     (Ok(()), Verdict::Drop(_)) => stats.count(Event::Originated, 1),
@@ -135,57 +135,53 @@ impl Transmitter {
     #[inline(never)]
     fn flood(&mut self, snapshot: &Snapshot, item: &mut Item, stats: &WorkerStats) {
         for way in deliveries(snapshot, item) {
-            let sent = self.deliver_copy(snapshot, item, &way, stats).is_ok();
+            // A bridge does not fragment, no more here than towards one port.
+            let fits = largest_packet(item) <= usize::from(way.mtu);
+            if !fits {
+                stats.tx_drop(way.port, 1);
+            }
+            let sent = fits && self.deliver_by(way, snapshot, item, stats).is_ok();
             stats.count(if sent { Event::FloodCopies } else { Event::FloodDrops }, 1);
         }
     }
 
-    /// One copy of a flood. A bridge does not fragment, no more here than towards one port.
-    fn deliver_copy(
+    /// Sends a frame another way than it is to go.
+    fn deliver_by(
         &mut self,
+        way: Delivery,
         snapshot: &Snapshot,
         item: &mut Item,
-        way: &Delivery,
         stats: &WorkerStats,
     ) -> Result<(), DropReason> {
-        if largest_packet(item) > usize::from(way.mtu) {
-            stats.tx_drop(way.port, 1);
-            return Err(DropReason::L2TooBig);
-        }
-        self.deliver(snapshot, item, way, stats)
+        let before = std::mem::replace(&mut item.egress, Egress::Port(way));
+        let sent = self.deliver(snapshot, item, stats);
+        item.egress = before;
+        sent
     }
 
+    /// Sends a frame to the port it is to go to.
     #[inline(always)]
-    fn deliver(
-        &mut self,
-        snapshot: &Snapshot,
-        item: &mut Item,
-        way: &Delivery,
-        stats: &WorkerStats,
-    ) -> Result<(), DropReason> {
-        let device = if way.encap.is_some() { snapshot.node.uplink.ok_or(DropReason::NoUplink)? } else { way.port };
+    fn deliver(&mut self, snapshot: &Snapshot, item: &mut Item, stats: &WorkerStats) -> Result<(), DropReason> {
+        let Egress::Port(Delivery { port, ref encap, mtu }) = item.egress else { return Ok(()) };
+        let device = if encap.is_some() { snapshot.node.uplink.ok_or(DropReason::NoUplink)? } else { port };
         let caps = snapshot.port(device).ok_or(DropReason::TxDown)?.caps;
         let Some(half) = self.ports.get_mut(device.index()).and_then(Option::as_mut) else {
-            stats.tx_drop(way.port, 1);
+            stats.tx_drop(port, 1);
             return Err(DropReason::TxDown);
         };
-        let mut sent = hand_over(half.device.as_mut(), &mut self.arena, item, way, caps);
+        let mut sent = hand_over(half.device.as_mut(), &mut self.arena, item, mtu, caps);
         if sent == Err(Failure::Device(TxError::Refused)) && caps != PortCaps::NONE && item.frame.offload.gso.is_some()
         {
             // For this frame only: a switch that all frames hang on is nothing a pod's odd frame may throw.
-            sent = hand_over(half.device.as_mut(), &mut self.arena, item, way, PortCaps::NONE);
+            sent = hand_over(half.device.as_mut(), &mut self.arena, item, mtu, PortCaps::NONE);
             stats.count(Event::SuperFramesRefused, 1);
         }
-        let result = sent.map_err(|failure| match failure {
-            Failure::Unfit(reason) => reason,
-            Failure::Device(error) => refused(snapshot, way, error, stats),
-        });
-        match result {
+        match sent {
             Ok(segments) => {
                 let bytes = item.frame.len() as u64;
                 let count = PacketCount { frames: 1, segments: segments as u64, bytes };
-                stats.tx(way.port, count);
-                if way.port != device {
+                stats.tx(port, count);
+                if port != device {
                     stats.tx(device, count);
                 }
                 if !half.touched {
@@ -194,9 +190,12 @@ impl Transmitter {
                 }
                 Ok(())
             }
-            Err(reason) => {
-                stats.tx_drop(way.port, 1);
-                Err(reason)
+            Err(failure) => {
+                stats.tx_drop(port, 1);
+                Err(match failure {
+                    Failure::Unfit(reason) => reason,
+                    Failure::Device(error) => refused(snapshot, item.egress.encap(), error, stats),
+                })
             }
         }
     }
@@ -217,12 +216,12 @@ fn hand_over(
     device: &mut dyn PortTx,
     arena: &mut Arena,
     item: &mut Item,
-    way: &Delivery,
+    mtu: u16,
     caps: PortCaps,
 ) -> Result<usize, Failure> {
-    let pieces = if is_fit(&item.frame, caps, way.mtu) { None } else { make_fit(arena, item, way.mtu, caps)? };
+    let pieces = if is_fit(&item.frame, caps, mtu) { None } else { make_fit(arena, item, mtu, caps)? };
     let segments = pieces.map_or_else(|| item.frame.segments(), |pieces| pieces.list.len());
-    let out = Outgoing { frame: &item.frame, pieces, encap: way.encap.as_ref() };
+    let out = Outgoing { frame: &item.frame, pieces, encap: item.egress.encap() };
     device.tx(&out).map(|()| segments).map_err(Failure::Device)
 }
 
@@ -241,14 +240,15 @@ fn make_fit<'a>(
 
 /// The drop reason of a device's refusal. A path that turned out to be narrower is remembered, so that the next
 /// packet that is too long for it is answered with its MTU.
-fn refused(snapshot: &Snapshot, way: &Delivery, error: TxError, stats: &WorkerStats) -> DropReason {
+#[cold]
+fn refused(snapshot: &Snapshot, encap: Option<&Encap>, error: TxError, stats: &WorkerStats) -> DropReason {
     match error {
         TxError::Full => DropReason::TxFull,
         TxError::Down => DropReason::TxDown,
         TxError::Refused => DropReason::TxRefused,
         TxError::TooBig { path_mtu } => {
-            if let (Some(mtu), Some(encap), Some(id)) = (path_mtu, way.encap, tunnel(snapshot, way.port))
-                && let Some(vtep) = snapshot.vteps.get(id)
+            if let (Some(mtu), Some(encap)) = (path_mtu, encap)
+                && let Some(vtep) = snapshot.vteps.get(encap.vtep)
                 && let mtu = mtu.max(path_mtu_min(encap.remote))
                 && vtep.path_mtu.fetch_min(mtu, Ordering::Relaxed) > mtu
             {
@@ -256,12 +256,5 @@ fn refused(snapshot: &Snapshot, way: &Delivery, error: TxError, stats: &WorkerSt
             }
             DropReason::TxTooBig
         }
-    }
-}
-
-fn tunnel(snapshot: &Snapshot, port: PortId) -> Option<VtepId> {
-    match snapshot.port(port)?.role {
-        Role::Tunnel(id) => Some(id),
-        _ => None,
     }
 }
