@@ -106,7 +106,7 @@ impl Session {
             outlet: tx.map(|tx| (tx.device.to_owned(), tx.netns.map(Path::to_owned))),
             streams,
             sink,
-            announcement: addresses.announcement(),
+            announcement: addresses.announcement(rx_nic.and_then(|nic| nic.mac).unwrap_or(addresses.dst_mac)),
             dst_port: traffic.dst_port,
             trial: u16::from_be_bytes([high, low]),
             tx_cpus: tx.map_or_else(Vec::new, |tx| tx.cpus.to_vec()),
