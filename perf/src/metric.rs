@@ -156,7 +156,8 @@ mod tests {
 
     #[test]
     fn names_are_those_of_the_files() {
-        for metric in [Metric::Gbps, Metric::SystemCpuSPerGb, Metric::P999Us, Metric::NdrKpps, Metric::FirstMs] {
+        for metric in [Metric::Gbps, Metric::SystemCpuSPerGb, Metric::P999Us, Metric::NdrKpps, Metric::SinkLossPercent]
+        {
             assert_eq!(serde_json::to_string(&metric).unwrap(), format!("\"{}\"", metric.name()));
         }
     }

@@ -51,7 +51,7 @@ pub(crate) fn measure(scenario: &Scenario, path: &Path<'_>) -> Result<Sample> {
     match &scenario.measure {
         Measure::Stream { streams, congestion } => stream::measure(path, *streams, congestion.as_deref(), span),
         Measure::Request { rate } => request::measure(path, *rate, span),
-        Measure::Packets { size, search, by } => packets::measure(path, (*size, *by), *search, span),
+        &Measure::Packets { size, search, by } => packets::measure(path, packets::Load { size, by, search }, span),
         Measure::FirstPing { silence } => ping::measure(path, Duration::from_secs_f64(*silence)),
         Measure::Idle {} => idle::measure(path, span),
         Measure::Connections {} => connections::measure(path, span),

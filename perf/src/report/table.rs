@@ -107,7 +107,7 @@ fn made_by(sides: &[SideReport], text: &mut String) {
         Some(first) if told.clone().all(|(_, made_by)| made_by == first) => {
             let _ = writeln!(text, "  packets: {first}");
         }
-        _ => told.into_iter().for_each(|(side, made_by)| {
+        _ => told.for_each(|(side, made_by)| {
             let _ = writeln!(text, "  packets of {side}: {made_by}");
         }),
     }

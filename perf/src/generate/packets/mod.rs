@@ -14,17 +14,25 @@ use crate::search::{Search, Trial, ndr_and_pdr};
 
 const SEARCH_WIDTH: f64 = 0.05;
 
-/// What a flood is received of, or the highest rates with none and with little loss.
-pub(super) fn measure(path: &Path<'_>, load: (PacketSize, Generator), searching: bool, span: Span) -> Result<Sample> {
-    let (size, generator) = load;
+/// Which packets, made by what, and what is looked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Load {
+    pub(super) size: PacketSize,
+    pub(super) by: Generator,
+    /// The highest rates with none and with little loss, and not only what is received of a flood.
+    pub(super) search: bool,
+}
+
+/// Floods, and searches if that is wanted.
+pub(super) fn measure(path: &Path<'_>, load: Load, span: Span) -> Result<Sample> {
     let (mut sockets, mut frames);
-    let (offer, made_by): (&mut dyn Offer, Option<String>) = match generator {
+    let (offer, made_by): (&mut dyn Offer, Option<String>) = match load.by {
         Generator::UdpSockets => {
-            sockets = sockets::Pair::open(path, size)?;
+            sockets = sockets::Pair::open(path, load.size)?;
             (&mut sockets, None)
         }
         Generator::AfXdp | Generator::AfXdpToAfPacket => {
-            frames = frames::open(path, size, generator)?;
+            frames = frames::open(path, load.size, load.by)?;
             let described = frames::describe(&frames);
             (&mut frames, described)
         }
@@ -36,7 +44,7 @@ pub(super) fn measure(path: &Path<'_>, load: (PacketSize, Generator), searching:
     if let Some(lost) = flood.lost {
         sample.figures.extend(lost.figures());
     }
-    if searching {
+    if load.search {
         find_rates(offer, &flood, span.time, &mut sample)?;
     }
     Ok(sample)
