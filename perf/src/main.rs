@@ -12,6 +12,7 @@ mod generate;
 mod host;
 mod lab;
 mod metric;
+mod pace;
 mod pipeline;
 mod report;
 mod run;

@@ -33,6 +33,11 @@ pub(crate) enum Metric {
     NdrKpps,
     /// Highest rate with at most half a percent of loss.
     PdrKpps,
+    /// Percent of a flood that the sender's interface refused, that was lost between the interfaces, and that the sink was
+    /// too slow for.
+    RefusedPercent,
+    SwitchLossPercent,
+    SinkLossPercent,
     /// Percent of one core that the switch uses.
     CorePercent,
     /// Milliseconds of the first round trip after silence.
@@ -55,6 +60,9 @@ impl Metric {
             Self::FloodKpps => "flood_kpps",
             Self::NdrKpps => "ndr_kpps",
             Self::PdrKpps => "pdr_kpps",
+            Self::RefusedPercent => "refused_percent",
+            Self::SwitchLossPercent => "switch_loss_percent",
+            Self::SinkLossPercent => "sink_loss_percent",
             Self::CorePercent => "core_percent",
             Self::FirstMs => "first_ms",
         }
@@ -75,6 +83,9 @@ impl Metric {
             Self::FloodKpps => "flood kpps",
             Self::NdrKpps => "NDR kpps",
             Self::PdrKpps => "PDR kpps",
+            Self::RefusedPercent => "% refused",
+            Self::SwitchLossPercent => "% lost in switch",
+            Self::SinkLossPercent => "% lost at sink",
             Self::CorePercent => "% of a core",
             Self::FirstMs => "first ms",
         }
@@ -92,6 +103,7 @@ impl Metric {
     pub(crate) fn erratic(self) -> bool {
         matches!(self, Self::P999Us | Self::MaxUs | Self::CorePercent | Self::FirstMs)
             || matches!(self, Self::SystemCpuSPerGb | Self::SwitchCpuSPerGb)
+            || matches!(self, Self::RefusedPercent | Self::SwitchLossPercent | Self::SinkLossPercent)
     }
 }
 
@@ -108,12 +120,14 @@ pub(crate) struct LossPoint {
 pub(crate) struct Sample {
     pub(crate) figures: Vec<(Metric, f64)>,
     pub(crate) loss_curve: Vec<LossPoint>,
+    /// What sent and counted packets, where that is worth saying.
+    pub(crate) made_by: Option<String>,
 }
 
 impl Sample {
     /// Figures without a curve.
     pub(crate) fn of(figures: &[(Metric, f64)]) -> Self {
-        Self { figures: figures.to_vec(), loss_curve: Vec::new() }
+        Self { figures: figures.to_vec(), ..Self::default() }
     }
 }
 
@@ -142,7 +156,8 @@ mod tests {
 
     #[test]
     fn names_are_those_of_the_files() {
-        for metric in [Metric::Gbps, Metric::SystemCpuSPerGb, Metric::P999Us, Metric::NdrKpps, Metric::FirstMs] {
+        for metric in [Metric::Gbps, Metric::SystemCpuSPerGb, Metric::P999Us, Metric::NdrKpps, Metric::SinkLossPercent]
+        {
             assert_eq!(serde_json::to_string(&metric).unwrap(), format!("\"{}\"", metric.name()));
         }
     }

@@ -62,6 +62,9 @@ pub(crate) enum Measure {
         /// Look for the highest rates without and with little loss, and do not only flood.
         #[serde(default)]
         search: bool,
+        /// What sends and counts them.
+        #[serde(default, skip_serializing_if = "Generator::is_default")]
+        by: Generator,
     },
     /// One ping after silence.
     FirstPing {
@@ -72,6 +75,38 @@ pub(crate) enum Measure {
     Idle {},
     /// TCP connections made and closed.
     Connections {},
+}
+
+/// What sends packets and counts them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Generator {
+    /// UDP sockets of the pods' kernels.
+    #[default]
+    UdpSockets,
+    /// AF_XDP at both ends.
+    AfXdp,
+    /// AF_XDP, and AF_PACKET at the receiving end.
+    AfXdpToAfPacket,
+}
+
+impl Generator {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether it tells where packets are lost.
+    fn tells_losses(self) -> bool {
+        self != Self::UdpSockets
+    }
+
+    fn title(self) -> &'static str {
+        match self {
+            Self::UdpSockets => "UDP sockets",
+            Self::AfXdp => "AF_XDP",
+            Self::AfXdpToAfPacket => "AF_XDP to AF_PACKET",
+        }
+    }
 }
 
 fn silence_s() -> f64 {
@@ -86,8 +121,18 @@ impl Measure {
             Self::Request { .. } => {
                 &[Metric::P50Us, Metric::P90Us, Metric::P99Us, Metric::P999Us, Metric::MaxUs, Metric::PerSecond]
             }
-            Self::Packets { search: false, .. } => &[Metric::FloodKpps],
-            Self::Packets { search: true, .. } => &[Metric::NdrKpps, Metric::PdrKpps, Metric::FloodKpps],
+            Self::Packets { search, by, .. } => {
+                let most: &[Metric] = &[
+                    Metric::NdrKpps,
+                    Metric::PdrKpps,
+                    Metric::FloodKpps,
+                    Metric::RefusedPercent,
+                    Metric::SwitchLossPercent,
+                    Metric::SinkLossPercent,
+                ];
+                let (from, to) = (if *search { 0 } else { 2 }, if by.tells_losses() { 6 } else { 3 });
+                &most[from..to]
+            }
             Self::FirstPing { .. } => &[Metric::FirstMs],
             Self::Idle {} => &[Metric::CorePercent],
             Self::Connections {} => &[Metric::PerSecond],
@@ -106,8 +151,8 @@ impl Measure {
             Self::Request { rate: Some(rate) } => {
                 format!("TCP request/response of 64 bytes, {rate} a second, from when each should have left")
             }
-            Self::Packets { size, search: false } => format!("a flood of UDP in {size}"),
-            Self::Packets { size, search: true } => format!("UDP in {size}, highest rates"),
+            Self::Packets { size, search: false, by } => format!("a flood of UDP in {size} by {}", by.title()),
+            Self::Packets { size, search: true, by } => format!("UDP in {size} by {}, highest rates", by.title()),
             Self::FirstPing { silence } => format!("the first ping after {silence} s of silence"),
             Self::Idle {} => "idle".to_owned(),
             Self::Connections {} => "TCP connections, one after the other".to_owned(),

@@ -42,6 +42,9 @@ pub(crate) struct Found {
     pub(crate) verified: bool,
 }
 
+/// Loss that still counts as partial drop rate, as in RFC 9971.
+const PARTIAL_LOSS: f64 = 0.005;
+
 /// Length of a phase's trials, and how much wider its interval may be than the last one's.
 const PHASES: [(f64, f64); 3] = [(0.25, 8.0), (0.5, 3.0), (1.0, 1.0)];
 
@@ -50,12 +53,7 @@ const PHASES: [(f64, f64); 3] = [(0.25, 8.0), (0.5, 3.0), (1.0, 1.0)];
 ///
 /// # Errors
 /// Those of a trial.
-pub(crate) fn search(
-    search: &Search,
-    loss_max: f64,
-    hint: f64,
-    trial: &mut dyn FnMut(Trial) -> Result<f64>,
-) -> Result<Found> {
+fn search(search: &Search, loss_max: f64, hint: f64, trial: &mut dyn FnMut(Trial) -> Result<f64>) -> Result<Found> {
     let mut state = State {
         search,
         loss_max,
@@ -80,6 +78,20 @@ pub(crate) fn search(
         }
     }
     Ok(Found { rate: state.lower_kept(), verified: true })
+}
+
+/// The highest rate without loss (NDR), and that with at most half a percent (PDR).
+///
+/// # Errors
+/// Those of a trial.
+pub(crate) fn ndr_and_pdr(
+    how: &Search,
+    hint: f64,
+    trial: &mut dyn FnMut(Trial) -> Result<f64>,
+) -> Result<(Found, Found)> {
+    let pdr = search(how, PARTIAL_LOSS, hint, trial)?;
+    let ndr = search(how, 0.0, pdr.rate, trial)?;
+    Ok((ndr, pdr))
 }
 
 struct State<'a> {

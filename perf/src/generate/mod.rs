@@ -1,7 +1,7 @@
 //! What flows between the two pods of a side, and what is counted of it: one file a generator.
 //!
-//! All of them use real kernel sockets, as pods do. A socket belongs to the namespace it is made in, so it is made by a
-//! thread that has entered that, and may be used by any. AF_XDP generators and real NICs are `wire`'s.
+//! They use real kernel sockets, as pods do; only packets may be `wire`'s frames instead. A socket belongs to the namespace
+//! it is made in, so it is made by a thread that has entered that, and may be used by any.
 
 mod connections;
 mod idle;
@@ -19,8 +19,8 @@ use podwire_vswitch::sys::clock::mono_now;
 
 use crate::lab::{Netns, Spender, stop};
 use crate::metric::Sample;
+use crate::pace::nanos;
 use crate::scenario::{Measure, Scenario};
-pub(crate) use packets::wait;
 
 /// How long the first connection of a measurement may take: a switch that was just made or woken needs a moment.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
@@ -51,7 +51,7 @@ pub(crate) fn measure(scenario: &Scenario, path: &Path<'_>) -> Result<Sample> {
     match &scenario.measure {
         Measure::Stream { streams, congestion } => stream::measure(path, *streams, congestion.as_deref(), span),
         Measure::Request { rate } => request::measure(path, *rate, span),
-        Measure::Packets { size, search } => packets::measure(path, *size, *search, span),
+        &Measure::Packets { size, search, by } => packets::measure(path, packets::Load { size, by, search }, span),
         Measure::FirstPing { silence } => ping::measure(path, Duration::from_secs_f64(*silence)),
         Measure::Idle {} => idle::measure(path, span),
         Measure::Connections {} => connections::measure(path, span),
@@ -88,9 +88,4 @@ impl Path<'_> {
         let (far, _) = listener.accept().context("cannot accept the connection in the receiving pod")?;
         Ok((near, far))
     }
-}
-
-/// A time in nanoseconds.
-pub(crate) fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -12,9 +12,10 @@ use nix::sys::time::TimeVal;
 use podwire_vswitch::sys::clock::mono_now;
 use podwire_vswitch::wire::checksum;
 
-use super::{Path, nanos};
+use super::Path;
 use crate::lab::stop;
 use crate::metric::{Metric, Sample};
+use crate::pace::nanos;
 
 /// How long an answer may take.
 const ANSWER_MAX: Duration = Duration::from_secs(2);
@@ -28,14 +29,20 @@ const IPV4_BYTES: usize = 20;
 /// Milliseconds of the round trip.
 #[allow(clippy::cast_precision_loss, reason = "a figure for people")]
 pub(super) fn measure(path: &Path<'_>, silence: Duration) -> Result<Sample> {
-    let mut socket = open(path).context("cannot open a socket for ICMP")?;
     // One beforehand, so that it is the switch that sleeps and not a neighbour entry that is missing.
-    if !(0..TRIES).any(|number| ping(&mut socket, number).is_ok()) {
-        bail!("no ping from {} to {} is answered", path.from.name(), path.target);
-    }
+    let mut socket = reach(path)?;
     stop::sleep(silence)?;
     let took_ns = ping(&mut socket, TRIES).context("the first ping after silence was lost")?;
     Ok(Sample::of(&[(Metric::FirstMs, took_ns as f64 / 1e6)]))
+}
+
+/// Pings until it is answered, after which neighbours and switches know both pods; the socket it was done with.
+pub(super) fn reach(path: &Path<'_>) -> Result<std::fs::File> {
+    let mut socket = open(path).context("cannot open a socket for ICMP")?;
+    if !(0..TRIES).any(|number| ping(&mut socket, number).is_ok()) {
+        bail!("no ping from {} to {} is answered", path.from.name(), path.target);
+    }
+    Ok(socket)
 }
 
 fn open(path: &Path<'_>) -> Result<std::fs::File> {

@@ -12,9 +12,10 @@ use anyhow::{Context, Result, ensure};
 use hdrhistogram::Histogram;
 use podwire_vswitch::sys::clock::mono_now;
 
-use super::{Path, STALL, Span, nanos};
+use super::{Path, STALL, Span};
 use crate::lab::stop;
 use crate::metric::{Metric, Sample};
+use crate::pace::nanos;
 
 /// Bytes of a request and of its answer.
 const BYTES: usize = 64;

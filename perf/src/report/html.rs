@@ -160,6 +160,10 @@ fn offloads(report: &ScenarioReport, page: &mut String) {
             let side = escape(&side.side.to_string());
             let _ = writeln!(page, "<tr><td>{side}</td><td>{}</td><td>{}</td></tr>", escape(&place), escape(&on));
         }
+        if let Some(made_by) = &side.made_by {
+            let side = escape(&side.side.to_string());
+            let _ = writeln!(page, "<tr><td>{side}</td><td>packets</td><td>{}</td></tr>", escape(made_by));
+        }
     }
     page.push_str("</table></details>\n");
 }

@@ -73,6 +73,9 @@ pub(crate) struct Skipped {
 pub(crate) struct SideReport {
     pub(crate) side: Peer,
     pub(crate) offloads: Vec<InterfaceOffloads>,
+    /// What sent and counted packets, where that is worth saying.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) made_by: Option<String>,
     pub(crate) figures: Vec<Figure>,
     pub(crate) loss_curve: Vec<LossPoint>,
 }
@@ -191,11 +194,12 @@ impl ScenarioReport {
 
 impl SideReport {
     pub(crate) fn new(side: Peer, offloads: Vec<InterfaceOffloads>) -> Self {
-        Self { side, offloads, figures: Vec::new(), loss_curve: Vec::new() }
+        Self { side, offloads, made_by: None, figures: Vec::new(), loss_curve: Vec::new() }
     }
 
     /// Takes in one round.
     pub(crate) fn add(&mut self, sample: &Sample) {
+        self.made_by.clone_from(&sample.made_by);
         for &(metric, value) in &sample.figures {
             match self.figures.iter_mut().find(|figure| figure.metric == metric) {
                 Some(figure) => figure.rounds.push(value),

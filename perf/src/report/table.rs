@@ -37,6 +37,7 @@ fn one(report: &ScenarioReport, text: &mut String) {
     for side in &report.sides {
         offloads(side, text);
     }
+    made_by(&report.sides, text);
     if let Some(why) = report.disturbed() {
         let _ = writeln!(text, "  {why}");
     }
@@ -97,4 +98,17 @@ fn offloads(side: &SideReport, text: &mut String) {
     }
     let entries: Vec<String> = alike.iter().map(|(off, names)| format!("{off} ({})", names.join(", "))).collect();
     let _ = writeln!(text, "  off in {}: {}", side.side, entries.join("; "));
+}
+
+/// Who sent and counted, in a line when it was the same for all.
+fn made_by(sides: &[SideReport], text: &mut String) {
+    let told = sides.iter().filter_map(|side| Some((&side.side, side.made_by.as_ref()?)));
+    match sides.first().and_then(|first| first.made_by.as_ref()) {
+        Some(first) if told.clone().all(|(_, made_by)| made_by == first) => {
+            let _ = writeln!(text, "  packets: {first}");
+        }
+        _ => told.for_each(|(side, made_by)| {
+            let _ = writeln!(text, "  packets of {side}: {made_by}");
+        }),
+    }
 }

@@ -97,6 +97,24 @@ fn the_table_has_a_line_a_side_and_says_what_was_skipped_and_missed() {
 }
 
 #[test]
+fn what_made_the_packets_is_said_once_where_it_was_the_same() {
+    let mut report = report(&[20.0], &[18.0]);
+    let packets = |report: &Report| -> Vec<String> {
+        let table = report.render(Format::Table).unwrap();
+        table.lines().filter_map(|line| line.trim_start().strip_prefix("packets")).map(str::to_owned).collect()
+    };
+    assert!(packets(&report).is_empty());
+    for (side, made_by) in report.scenarios[0].sides.iter_mut().zip(["by <a>", "by <a>"]) {
+        side.add(&Sample { made_by: Some(made_by.to_owned()), ..Sample::default() });
+    }
+    assert_eq!(packets(&report), [": by <a>"]);
+    report.scenarios[0].sides[1].made_by = Some("by <b>".to_owned());
+    assert_eq!(packets(&report), [" of kernel-bridge: by <a>", " of podwire: by <b>"]);
+    let page = html::render(&report);
+    assert!(page.contains("<td>packets</td><td>by &lt;b&gt;</td>"), "{page}");
+}
+
+#[test]
 fn json_comes_back_as_it_was_and_another_shape_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("deep/report.json");

@@ -30,11 +30,17 @@ fn the_standard_set_is_sound_and_has_what_the_first_figures_had() {
     assert!(seconds < 510.0, "{seconds} s of measuring");
 }
 
+/// After each trial by frames it is waited until none comes any more.
+fn silence(by: Generator) -> f64 {
+    if by == Generator::UdpSockets { 0.0 } else { 0.1 }
+}
+
 #[allow(clippy::cast_precision_loss, reason = "small counts")]
 fn estimate(scenario: &Scenario) -> f64 {
     let once = match scenario.measure {
         Measure::FirstPing { silence } => silence,
-        Measure::Packets { search: true, .. } => 24.0 * scenario.seconds,
+        Measure::Packets { search: true, by, .. } => 24.0 * (scenario.seconds + silence(by)),
+        Measure::Packets { by, .. } => scenario.warm_up + scenario.seconds + 2.0 * silence(by),
         _ => scenario.warm_up + scenario.seconds,
     };
     once * scenario.rounds as f64 * scenario.sides.len() as f64
@@ -59,13 +65,37 @@ fn a_stream_says_whose_congestion_control_it_has() {
 #[test]
 fn packets_have_one_size_or_the_simple_imix() {
     let packets = |size: &str| parse(&ONE.replace("\"stream\", streams = 1", &format!("\"packets\", size = {size}")));
-    assert_eq!(packets("512").unwrap()[0].measure.describe(), "a flood of UDP in frames of 512 bytes");
+    assert_eq!(packets("512").unwrap()[0].measure.describe(), "a flood of UDP in frames of 512 bytes by UDP sockets");
     let imix = packets("\"imix\"").unwrap();
-    assert_eq!(imix[0].measure, Measure::Packets { size: PacketSize::Imix, search: false });
+    assert_eq!(imix[0].measure, Measure::Packets { size: PacketSize::Imix, search: false, by: Generator::UdpSockets });
     for (size, says) in [("1469", "`size` has to be from 64 to 1468"), ("\"mix\"", "use bytes, or imix")] {
         let error = format!("{:#}", packets(size).unwrap_err());
         assert!(error.contains(says), "{error}");
     }
+}
+
+#[test]
+fn packets_say_what_they_are_made_by_and_what_is_told_of_them() {
+    let packets = |more: &str| {
+        let written = format!("\"packets\", size = 64{more}");
+        parse(&ONE.replace("\"stream\", streams = 1", &written)).map(|mut all| all.remove(0).measure)
+    };
+    let lost = [Metric::RefusedPercent, Metric::SwitchLossPercent, Metric::SinkLossPercent];
+    let rates = [Metric::NdrKpps, Metric::PdrKpps, Metric::FloodKpps];
+    for (more, says, metrics) in [
+        ("", "a flood of UDP in frames of 64 bytes by UDP sockets", vec![Metric::FloodKpps]),
+        (", by = \"af-xdp\"", "by AF_XDP", [&rates[2..], &lost].concat()),
+        (", by = \"af-xdp-to-af-packet\", search = true", "by AF_XDP to AF_PACKET, highest", [rates, lost].concat()),
+        (", by = \"udp-sockets\", search = true", "by UDP sockets, highest rates", rates.to_vec()),
+    ] {
+        let measure = packets(more).unwrap();
+        assert!(measure.describe().contains(says), "{more}: {}", measure.describe());
+        assert_eq!(measure.metrics(), metrics, "{more}");
+    }
+    let plain = serde_json::to_string(&packets("").unwrap()).unwrap();
+    assert!(!plain.contains("by"), "reports of before are compared with: {plain}");
+    let error = format!("{:#}", packets(", by = \"dpdk\"").unwrap_err());
+    assert!(error.contains("unknown variant `dpdk`") && error.contains("`af-xdp`"), "{error}");
 }
 
 #[test]

@@ -25,7 +25,7 @@ use tap_loop::TapLoop;
 /// MTU of a node's pods, and of the cable between two nodes.
 const MTU: u16 = 1_500;
 /// Interface of a pod.
-const POD_INTERFACE: &str = "eth0";
+pub(crate) const POD_INTERFACE: &str = "eth0";
 
 /// What a side is built for.
 #[derive(Clone, Copy, Debug)]

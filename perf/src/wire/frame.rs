@@ -36,13 +36,14 @@ pub(super) struct Addresses {
 }
 
 impl Addresses {
-    /// What teaches bridges on the way where the receiver is: an ARP announcement (RFC 5227, 3).
-    pub(super) fn announcement(&self) -> [u8; 60] {
+    /// What teaches bridges and routers on the way where the receiver is: an ARP announcement (RFC 5227, 3) of its MAC, which
+    /// is not the frames' destination when a router is between.
+    pub(super) fn announcement(&self, receiver: Mac) -> [u8; 60] {
         let mut frame = [0; 60];
-        ethernet::write_header(&mut frame, Mac([0xff; 6]), self.dst_mac, ethernet::ETHERTYPE_ARP);
+        ethernet::write_header(&mut frame, Mac([0xff; 6]), receiver, ethernet::ETHERTYPE_ARP);
         let announced = Arp {
             operation: arp::OPERATION_REQUEST,
-            sender_mac: self.dst_mac,
+            sender_mac: receiver,
             sender_ip: self.dst_ip,
             target_mac: Mac::ZERO,
             target_ip: self.dst_ip,
@@ -196,12 +197,10 @@ mod tests {
 
     #[test]
     fn the_announcement_is_the_receivers_own() {
-        let frame = ADDRESSES.announcement();
+        let receiver = Mac([2, 0, 0, 0, 0, 3]);
+        let frame = ADDRESSES.announcement(receiver);
         let said = arp::read(&frame[L3_AT..]).unwrap();
-        assert_eq!(
-            (said.sender_mac, said.sender_ip, said.target_ip),
-            (ADDRESSES.dst_mac, ADDRESSES.dst_ip, ADDRESSES.dst_ip)
-        );
-        assert_eq!(frame[..6], [0xff; 6]);
+        assert_eq!((said.sender_mac, said.sender_ip, said.target_ip), (receiver, ADDRESSES.dst_ip, ADDRESSES.dst_ip));
+        assert_eq!((&frame[..6], &frame[6..12]), (&[0xff; 6][..], &receiver.0[..]));
     }
 }

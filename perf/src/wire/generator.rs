@@ -9,18 +9,14 @@ use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 use podwire_vswitch::sys::affinity;
 use podwire_vswitch::sys::bpf::{AttachMode, SteerSpec, Steering};
-use podwire_vswitch::sys::clock::{mono_now, unix_now};
+use podwire_vswitch::sys::clock::unix_now;
 use podwire_vswitch::sys::xsk::{BindMode, SlotPlan, XskSender, XskSocket, XskSpec};
 
 use super::frame::{FCS_BYTES, Stream};
-use crate::generate::{nanos, wait};
 use crate::lab::stop;
+use crate::pace::{Next, Pace, Pacing, nanos, wait};
 
-/// Frames queued in one go, and the time they may stand for when they are paced.
-const BURST: usize = 32;
-const BURST_SECONDS: f64 = 20e-6;
-/// How much longer than planned a paced sender may take.
-const LATE: f64 = 0.02;
+const PACING: Pacing = Pacing { burst: 32, burst_seconds: 20e-6, late: 0.02 };
 /// How long what is queued may take to leave.
 const DRAIN: Duration = Duration::from_secs(1);
 /// What a NIC may need to come back after a program was attached to it.
@@ -113,8 +109,6 @@ pub(super) fn bind(device: &str, queues: u32, mode: BindMode) -> Result<Vec<XskS
 }
 
 /// Sends on one queue for a while: `rate` frames a second, or as many as go.
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small positive numbers")]
-#[allow(clippy::cast_precision_loss, reason = "counts of frames")]
 pub(super) fn send(
     socket: &mut XskSender,
     stream: &mut Stream,
@@ -125,29 +119,25 @@ pub(super) fn send(
     if let Some(cpu) = cpu {
         affinity::pin_current_thread(cpu).with_context(|| format!("cannot send from CPU {cpu}"))?;
     }
-    let burst = rate.map_or(BURST, |rate| ((rate * BURST_SECONDS) as usize).clamp(1, BURST));
-    let last = rate.map_or(u64::MAX, |rate| (rate * time.as_secs_f64()).round() as u64);
-    let latest = nanos(if rate.is_some() { time.mul_f64(1.0 + LATE) } else { time });
-    let begin = mono_now();
+    let pace = Pace::begin(rate, time, PACING);
     let mut sent = Sent::default();
     loop {
-        let now = mono_now().since(begin);
-        if now >= latest || sent.frames >= last {
-            sent.took_ns = now.max(1);
-            break;
+        match pace.next(sent.frames) {
+            Next::End(took_ns) => {
+                sent.took_ns = took_ns;
+                break;
+            }
+            Next::Wait(ns) => {
+                socket.kick();
+                wait(ns);
+                continue;
+            }
+            Next::Send(count) => queue(socket, stream, count, &mut sent),
         }
-        let due = rate.map_or(0, |rate| (sent.frames as f64 * 1e9 / rate) as u64);
-        if now < due {
-            socket.kick();
-            wait(due - now);
-            continue;
-        }
-        let count = usize::try_from(last - sent.frames).unwrap_or(burst).min(burst);
-        queue(socket, stream, count, &mut sent);
         socket.kick();
         stop::check()?;
     }
-    while socket.unsent() > 0 && mono_now().since(begin) < sent.took_ns + nanos(DRAIN) {
+    while socket.unsent() > 0 && pace.elapsed_ns() < sent.took_ns + nanos(DRAIN) {
         socket.kick();
     }
     let stuck = socket.unsent();

@@ -7,6 +7,7 @@
 
 mod frame;
 mod generator;
+mod nic;
 mod report;
 mod session;
 mod sink;
@@ -26,14 +27,14 @@ use crate::metric::LossPoint;
 use crate::pipeline::seconds;
 use crate::report::Format;
 use crate::scenario::PacketSize;
-use crate::search::{Search, Trial, search};
+use crate::search::{Search, Trial, ndr_and_pdr};
 use frame::FLOWS_MAX;
-pub(crate) use report::Report;
-use report::{Outcome, Rates};
-use session::Session;
+pub(crate) use generator::Mode;
+use report::Rates;
+pub(crate) use report::{Outcome, Report};
+pub(crate) use session::{Rx, Session, Traffic, Tx};
+pub(crate) use sink::Kind;
 
-/// Loss that still counts as partial drop rate, as in RFC 9971.
-const PARTIAL_LOSS: f64 = 0.005;
 /// Relative width of the interval that a search ends with.
 const SEARCH_WIDTH: f64 = 0.02;
 /// Trials that are not counted, so that switches on the way learn and caches fill.
@@ -88,13 +89,13 @@ pub(crate) struct Options {
     pub(crate) queues: u16,
     /// How frames are received
     #[arg(long, value_enum, default_value = "auto")]
-    pub(crate) sink: sink::Kind,
+    pub(crate) sink: Kind,
     /// Threads to receive with; flows are shared out among them
     #[arg(long, default_value = "1", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) sinks: u16,
     /// How frames get to the NIC
     #[arg(long, value_enum, default_value = "auto")]
-    pub(crate) mode: generator::Mode,
+    pub(crate) mode: Mode,
     /// Source address of frames; that of --tx-if when not given
     #[arg(long, value_name = "MAC")]
     pub(crate) src_mac: Option<Mac>,
@@ -128,12 +129,30 @@ fn rate(text: &str) -> Result<f64, String> {
     }
 }
 
+impl Options {
+    fn open(&self) -> Result<Session> {
+        let (queues, mode, cpus) = (self.queues, self.mode, self.tx_cpus.as_slice());
+        let tx = self.tx_if.as_deref().map(|device| {
+            let netns = self.tx_netns.as_deref();
+            Tx { device, netns, queues, mode, cpus }
+        });
+        let (sink, threads, cpus) = (self.sink, self.sinks, self.rx_cpus.as_slice());
+        let rx = self.rx_if.as_deref().map(|device| {
+            let netns = self.rx_netns.as_deref();
+            Rx { device, netns, sink, threads, nap: None, cpus }
+        });
+        let Self { size, flows, src_mac, dst_mac, src_ip, dst_ip, dst_port, .. } = *self;
+        let traffic = Traffic { size, flows, src_mac, dst_mac, src_ip, dst_ip, dst_port };
+        Session::open(tx.as_ref(), rx.as_ref(), &traffic)
+    }
+}
+
 /// Measures once, or searches.
 pub(crate) fn run(options: &Options) -> Result<Report> {
     ensure!(nix::unistd::geteuid().is_root(), "raw frames need root: run podwire-perf wire as root or with sudo");
     ensure!(options.flows >= options.queues, "each of {} queues needs a flow: raise --flows", options.queues);
     stop::watch()?;
-    let mut session = Session::open(options)?;
+    let mut session = options.open()?;
     if session.sends() && session.receives() {
         session.trial(Some(WARM_UP_RATE), WARM_UP)?;
     }
@@ -162,8 +181,7 @@ fn find_rates(session: &mut Session, options: &Options, trials: &mut Vec<Outcome
         trials.push(outcome);
         Ok(loss)
     };
-    let pdr = search(&how, PARTIAL_LOSS, hint, &mut trial)?;
-    let ndr = search(&how, 0.0, pdr.rate, &mut trial)?;
+    let (ndr, pdr) = ndr_and_pdr(&how, hint, &mut trial)?;
     let curve = trials.iter().map(|one| LossPoint { kpps: one.wanted_pps() / 1e3, loss: one.loss_of_wanted() });
     let mut curve: Vec<LossPoint> = curve.collect();
     curve.sort_by(|a, b| a.kpps.total_cmp(&b.kpps));

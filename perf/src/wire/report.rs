@@ -36,6 +36,18 @@ pub(crate) struct Receiving {
     pub(crate) fallback: Option<String>,
 }
 
+impl Sending {
+    pub(crate) fn describe(&self) -> String {
+        format!("by AF_XDP in {} mode, queues: {}", self.mode, self.queues)
+    }
+}
+
+impl Receiving {
+    pub(crate) fn describe(&self) -> String {
+        format!("by {}, threads: {}", self.kind, self.threads)
+    }
+}
+
 /// Percentiles of latency in microseconds.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize)]
 pub(crate) struct Latency {
@@ -44,6 +56,13 @@ pub(crate) struct Latency {
     pub(crate) p90_us: f64,
     pub(crate) p99_us: f64,
     pub(crate) max_us: f64,
+}
+
+/// Frames that were lost, and not by what lies between the interfaces.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Apart {
+    pub(super) refused: u64,
+    pub(super) sink: u64,
 }
 
 /// One trial.
@@ -69,6 +88,8 @@ pub(crate) struct Outcome {
     pub(crate) reordered: u64,
     /// Frames of others that came in.
     pub(crate) foreign: u64,
+    /// Frames that the sending interface refused; they are among the lost.
+    pub(crate) refused: u64,
     /// Frames that arrived and that the sink was too slow for; they are among the lost.
     pub(crate) sink_drops: u64,
     /// When both interfaces are of one machine, whose clock is one.
@@ -83,7 +104,7 @@ impl Outcome {
         time: Duration,
         sent: Option<Sent>,
         seen: Option<&Tally>,
-        sink_drops: u64,
+        apart: Apart,
     ) -> Self {
         let span_ns = seen.and_then(|seen| seen.span_ns).map_or(0, |(first, last)| last - first);
         let sent_ns = sent.map_or(span_ns, |sent| sent.took_ns).max(1) as f64;
@@ -117,16 +138,18 @@ impl Outcome {
             duplicates: seen.map_or(0, |seen| seen.duplicates),
             reordered: seen.map_or(0, |seen| seen.reordered),
             foreign: seen.map_or(0, |seen| seen.foreign),
-            sink_drops,
+            // What else it refused, such as the kernel's own frames, is not told from ours.
+            refused: apart.refused.min(sent.map_or(0, |sent| sent.frames)),
+            sink_drops: apart.sink,
             latency,
         }
     }
 
-    pub(super) fn sent_pps(&self) -> f64 {
+    pub(crate) fn sent_pps(&self) -> f64 {
         1e6 * self.sent_mpps
     }
 
-    pub(super) fn received_pps(&self) -> f64 {
+    pub(crate) fn received_pps(&self) -> f64 {
         1e6 * self.received_mpps
     }
 
@@ -136,9 +159,14 @@ impl Outcome {
     }
 
     /// The part that is missing of what should have been sent, 0 to 1.
-    pub(super) fn loss_of_wanted(&self) -> f64 {
+    pub(crate) fn loss_of_wanted(&self) -> f64 {
         let wanted = self.rate.map_or(self.sent.unwrap_or(0) as f64, |rate| (rate * self.seconds).round());
         (1.0 - self.received as f64 / wanted.max(1.0)).max(0.0)
+    }
+
+    /// Frames lost between the interfaces: neither refused by the one nor dropped for a sink that was too slow.
+    pub(crate) fn lost_between(&self) -> u64 {
+        self.lost.saturating_sub(self.refused + self.sink_drops)
     }
 
     fn table(&self, text: &mut String) {
@@ -157,8 +185,9 @@ impl Outcome {
         );
         let _ = writeln!(
             text,
-            "lost      {} ({:.4} %), of which the sink itself {}; doubled {}, out of order {}",
-            self.lost, self.loss_percent, self.sink_drops, self.duplicates, self.reordered
+            "lost      {} ({:.4} %), of which refused by the sending interface {}, the sink itself {}; doubled {}, out of \
+             order {}",
+            self.lost, self.loss_percent, self.refused, self.sink_drops, self.duplicates, self.reordered
         );
         if let Some(Latency { min_us, p50_us, p90_us, p99_us, max_us }) = self.latency {
             let [min, p50, p90, p99, max] = [min_us, p50_us, p90_us, p99_us, max_us].map(short);
@@ -234,11 +263,11 @@ impl Report {
             text.push_str("this is a debug build: its figures mean nothing\n");
         }
         let _ = write!(text, "{}; flows: {}", self.size, self.flows);
-        if let (Some(device), Some(Sending { mode, queues, .. })) = (&self.tx_if, &self.sending) {
-            let _ = write!(text, "; from {device} by AF_XDP in {mode} mode, queues: {queues}");
+        if let (Some(device), Some(sending)) = (&self.tx_if, &self.sending) {
+            let _ = write!(text, "; from {device} {}", sending.describe());
         }
-        if let (Some(device), Some(Receiving { kind, threads, .. })) = (&self.rx_if, &self.receiving) {
-            let _ = write!(text, "; to {device} by {kind}, threads: {threads}");
+        if let (Some(device), Some(receiving)) = (&self.rx_if, &self.receiving) {
+            let _ = write!(text, "; to {device} {}", receiving.describe());
         }
         text.push('\n');
         let sending = self.sending.as_ref().and_then(|sending| sending.fallback.as_ref());
@@ -284,8 +313,15 @@ mod tests {
 
     #[test]
     fn what_is_lost_is_of_what_was_sent_and_rates_are_the_lines() {
-        let outcome = Outcome::new(Some(1e6), Duration::from_micros(100), Some(SENT), Some(&tally(0..90)), 3);
-        assert_eq!((outcome.received, outcome.lost, outcome.sink_drops), (90, 10, 3));
+        let outcome = Outcome::new(
+            Some(1e6),
+            Duration::from_micros(100),
+            Some(SENT),
+            Some(&tally(0..90)),
+            Apart { refused: 2, sink: 3 },
+        );
+        assert_eq!((outcome.received, outcome.lost, outcome.refused, outcome.sink_drops), (90, 10, 2, 3));
+        assert_eq!(outcome.lost_between(), 5);
         assert!((outcome.loss_percent - 10.0).abs() < 1e-9 && (outcome.sent_mpps - 1.0).abs() < 1e-9, "{outcome:?}");
         // 84 bytes a frame of 64.
         assert!((outcome.sent_gbps - 0.672).abs() < 1e-9, "{outcome:?}");
@@ -297,20 +333,22 @@ mod tests {
     fn what_queues_hand_over_after_the_end_makes_no_higher_rate() {
         // 90 frames at intervals of a microsecond, all sent in 10.
         let sent = Sent { took_ns: 10_000, ..SENT };
-        let outcome = Outcome::new(None, Duration::from_micros(10), Some(sent), Some(&tally(0..90)), 0);
+        let outcome = Outcome::new(None, Duration::from_micros(10), Some(sent), Some(&tally(0..90)), Apart::default());
         assert!((outcome.sent_mpps - 10.0).abs() < 1e-9, "{outcome:?}");
         assert!((outcome.received_mpps - 90.0 / 89.0).abs() < 1e-9, "{outcome:?}");
     }
 
     #[test]
     fn frames_of_another_machine_are_missed_by_their_numbers_and_have_no_latency() {
-        let outcome = Outcome::new(None, Duration::from_secs(1), None, Some(&tally(10..100)), 0);
+        let outcome = Outcome::new(None, Duration::from_secs(1), None, Some(&tally(10..100)), Apart::default());
         assert_eq!((outcome.sent, outcome.received, outcome.lost, outcome.latency), (None, 90, 10, None));
     }
 
     #[test]
     fn when_nobody_looks_nothing_is_lost() {
-        let outcome = Outcome::new(None, Duration::from_secs(1), Some(SENT), None, 0);
+        let refused = Apart { refused: 101, sink: 0 };
+        let outcome = Outcome::new(None, Duration::from_secs(1), Some(SENT), None, refused);
         assert_eq!((outcome.sent, outcome.received, outcome.lost), (Some(100), 0, 0));
+        assert_eq!(outcome.refused, 100, "no more than were sent");
     }
 }

@@ -19,8 +19,8 @@ use podwire_vswitch::sys::xsk::{BindMode, XskReceiver, XskWatch, queues};
 use super::frame::{MAGIC, Mark};
 use super::generator::{RESET, bind};
 use super::tally::Tally;
-use crate::generate::nanos;
 use crate::lab::stop;
+use crate::pace::nanos;
 
 /// Bytes the kernel may queue for each AF_PACKET socket, so that what is lost is lost on the way.
 const QUEUE_BYTES: usize = 64 << 20;
@@ -38,6 +38,8 @@ pub(crate) enum Kind {
     Auto,
     /// AF_XDP: zero-copy, or else copy in native, or else in generic mode
     Xdp,
+    /// AF_XDP: copy in generic mode, which any interface has and which changes least of it
+    XdpGeneric,
     /// AF_PACKET
     Packet,
 }
@@ -60,7 +62,7 @@ pub(super) struct Sink {
 #[derive(Debug)]
 pub(super) enum Lane {
     Packet(PacketSocket),
-    Xdp(Vec<XskReceiver>),
+    Xdp { sockets: Vec<XskReceiver>, nap: Option<Duration> },
 }
 
 /// Where frames come in.
@@ -70,6 +72,8 @@ pub(super) struct Inlet<'a> {
     pub(super) index: u32,
     pub(super) threads: u16,
     pub(super) dst_port: u16,
+    /// How long AF_XDP sleeps when nothing is there; it keeps looking when not given.
+    pub(super) nap: Option<Duration>,
 }
 
 impl Sink {
@@ -84,6 +88,7 @@ impl Sink {
         match kind {
             Kind::Packet => Self::packet(inlet),
             Kind::Xdp => Self::xdp(inlet, ALL),
+            Kind::XdpGeneric => Self::xdp_in(inlet, AttachMode::Generic, BindMode::Copy),
             Kind::Auto => Self::xdp(inlet, ZERO_COPY).or_else(|why| {
                 let packet = Self::packet(inlet)?;
                 Ok(Self { fallback: Some(format!("{why:#}")), ..packet })
@@ -114,7 +119,7 @@ impl Sink {
     }
 
     fn xdp_in(inlet: Inlet<'_>, attach: AttachMode, mode: BindMode) -> Result<Self> {
-        let Inlet { device, index, threads, dst_port } = inlet;
+        let Inlet { device, index, threads, dst_port, nap } = inlet;
         let queues = queues(device)?.receive;
         ensure!(
             queues <= QUEUES_MAX,
@@ -138,7 +143,7 @@ impl Sink {
         for (at, socket) in sockets.into_iter().enumerate() {
             lanes[at % threads].push(socket);
         }
-        let mut lanes: Vec<Lane> = lanes.into_iter().map(Lane::Xdp).collect();
+        let mut lanes: Vec<Lane> = lanes.into_iter().map(|sockets| Lane::Xdp { sockets, nap }).collect();
         // What comes in on a queue without a socket passes, and is counted all the same: some drivers (virtio) have more
         // queues with a program than without one.
         lanes.push(Lane::Packet(PacketSocket::open(&inlet.spec(QUEUE_BYTES, None))?));
@@ -161,7 +166,7 @@ impl Sink {
     pub(super) fn drops(&mut self) -> u64 {
         let of_packet = self.lanes.iter().map(|lane| match lane {
             Lane::Packet(socket) => socket.drops().unwrap_or(0),
-            Lane::Xdp(_) => 0,
+            Lane::Xdp { .. } => 0,
         });
         let all = self.watches.iter().filter_map(|watch| watch.statistics().ok());
         let all = all.map(|counts| counts.rx_dropped + counts.ring_full).sum();
@@ -212,7 +217,7 @@ impl Lane {
         };
         match self {
             Self::Packet(socket) => count_packet(socket, &mut tally, &mut end, see)?,
-            Self::Xdp(sockets) => count_xdp(sockets, &mut tally, &mut end, see)?,
+            Self::Xdp { sockets, nap } => count_xdp(sockets, *nap, &mut tally, &mut end, see)?,
         }
         Ok(tally)
     }
@@ -241,6 +246,7 @@ fn count_packet(
 
 fn count_xdp(
     sockets: &mut [XskReceiver],
+    nap: Option<Duration>,
     tally: &mut Tally,
     end: &mut End<'_>,
     see: impl Fn(&mut Tally, &[u8], usize, u64),
@@ -255,7 +261,7 @@ fn count_xdp(
         if came {
             last = mono_now();
         } else {
-            thread::yield_now();
+            nap.map_or_else(thread::yield_now, thread::sleep);
         }
         let silent = mono_now().since(last) > nanos(SILENCE);
         if end.ago_ns().is_some_and(|ago| ago > nanos(RESIDUAL) || (silent && ago > nanos(SILENCE))) {
