@@ -107,10 +107,10 @@ impl PortRx for XdpRx {
             bytes += self.socket.bytes(&slot).len();
             packets += u64::from(self.add(slot, pool, batch));
         }
-        self.coalescer.finish(batch);
+        let midstream = self.coalescer.finish(batch);
         self.status.frames.fetch_add(packets, Ordering::Relaxed);
         self.socket.refill_when_due(status == RxStatus::Drained);
-        status
+        status.in_midstream(midstream)
     }
 
     /// A burst is bounded in bytes, and all of it together is what segments are joined in.
