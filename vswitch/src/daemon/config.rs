@@ -115,6 +115,8 @@ pub struct Uplink {
     pub device: Option<String>,
     /// MTU of the underlay.
     pub mtu: UplinkMtu,
+    /// Microseconds it is left alone after a small burst in the midst of a stream; 0 is not at all.
+    pub hold_us: u32,
 }
 
 /// `[vxlan]`.

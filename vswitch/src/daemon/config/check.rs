@@ -196,8 +196,19 @@ fn uplink(doc: &mut Document<'_>) -> Option<Uplink> {
             UplinkKind::Udp
         }
     };
-    let mtu = mtu(doc)?;
-    Some(Uplink { kind, v4, v6, device, mtu })
+    let (mtu, hold_us) = (mtu(doc), hold_us(doc));
+    Some(Uplink { kind, v4, v6, device, mtu: mtu?, hold_us: hold_us? })
+}
+
+fn hold_us(doc: &mut Document<'_>) -> Option<u32> {
+    let key = "uplink.hold_us";
+    let expected = format!("a number of microseconds from 0, which is off, to {}", limits::HOLD_US_MAX);
+    let hold_us: u32 = doc.take(key, &expected).unwrap_or(20);
+    if hold_us > limits::HOLD_US_MAX {
+        doc.fault(key, &format!("{hold_us} is out of range"), &format!("write {expected}"));
+        return None;
+    }
+    Some(hold_us)
 }
 
 /// The mode, where the key is given: none in it for `auto`.

@@ -39,6 +39,7 @@ pub const KEYS: &[KeySpec] = keys! {
     "uplink.mode" false |config| config.uplink.as_ref().and_then(|uplink| uplink.xdp()?.mode);
     "uplink.tx" false |config| config.uplink.as_ref().and_then(|uplink| Some(uplink.xdp()?.tx));
     "uplink.mtu" true |config| config.uplink.as_ref().map(|uplink| uplink.mtu);
+    "uplink.hold_us" false |config| config.uplink.as_ref().map(|uplink| uplink.hold_us);
     "vxlan.vni" false |config| config.vxlan.vni;
     "vxlan.port" false |config| config.vxlan.port;
     "vxlan.dscp_copy" false |config| config.vxlan.dscp_copy;
