@@ -91,6 +91,8 @@ pub struct XdpUplink {
     pub mode: Option<XdpMode>,
     /// How tunnels are sent.
     pub tx: UplinkTx,
+    /// Whether workers have the driver look for packets themselves.
+    pub busy_poll: bool,
 }
 
 /// MTU of the network between the nodes.

@@ -297,7 +297,15 @@ impl Devices {
     /// Opens the sockets on the NIC; none when the NIC can not do it and need not.
     fn open_xdp(&mut self, uplink: &Uplink, xdp: &XdpConfig, port: u16) -> Result<Option<XdpUplink>, DeviceError> {
         let (device, addresses) = (xdp.device.clone(), uplink.addresses().collect());
-        let spec = XdpSpec { device, addresses, port, mode: xdp.mode, tx: xdp.tx, workers: self.workers };
+        let spec = XdpSpec {
+            device,
+            addresses,
+            port,
+            mode: xdp.mode,
+            tx: xdp.tx,
+            busy_poll: xdp.busy_poll,
+            workers: self.workers,
+        };
         match XdpUplink::open(&spec) {
             Ok(open) => Ok(Some(open)),
             Err(error) if xdp.mode.is_none() && error.is_inability() => {

@@ -78,6 +78,12 @@ pub trait PortRx: Send + std::fmt::Debug {
         RX_STEP_FRAMES
     }
 
+    /// Whether the device is to be visited each pass though epoll says nothing, since the half itself has the driver look
+    /// for what came.
+    fn drives_device(&self) -> bool {
+        false
+    }
+
     /// What epoll waits on; none for ports that are always polled.
     fn poll_fd(&self) -> Option<BorrowedFd<'_>>;
 }

@@ -24,14 +24,20 @@ struct Rx {
     gate: Arc<Mutex<()>>,
     /// How each of its turns ends.
     status: RxStatus,
+    drives: bool,
 }
 
 impl PortRx for Rx {
     fn rx(&mut self, _pool: &mut FramePool, _batch: &mut Batch, _budget: usize) -> RxStatus {
         let _open = self.gate.lock().unwrap();
         self.turns.fetch_add(1, Ordering::Relaxed);
-        self.socket.recv(&mut [0; 8]).unwrap();
+        let received = self.socket.recv(&mut [0; 8]);
+        assert!(received.is_ok() || self.drives, "visited, and epoll had told nothing");
         self.status
+    }
+
+    fn drives_device(&self) -> bool {
+        self.drives
     }
 
     fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
@@ -52,7 +58,7 @@ impl PortTx for Tx {
 fn port(gate: &Arc<Mutex<()>>, status: RxStatus) -> (PortHalves, UnixDatagram, Arc<AtomicU64>) {
     let (socket, peer) = UnixDatagram::pair().unwrap();
     let turns = Arc::default();
-    let rx = Rx { socket, turns: Arc::clone(&turns), gate: Arc::clone(gate), status };
+    let rx = Rx { socket, turns: Arc::clone(&turns), gate: Arc::clone(gate), status, drives: false };
     (PortHalves { rx: RxHalves::One(Box::new(rx)), tx: vec![Box::new(Tx)] }, peer, turns)
 }
 
@@ -204,4 +210,30 @@ fn with_no_hold_a_port_in_midstream_is_visited_at_once() {
     }
     assert_eq!(fixture.switch.totals().event(Event::Holds), 0);
     assert!(fixture.passes() < 30, "{}", fixture.passes());
+}
+
+#[test]
+fn a_port_that_drives_its_device_is_visited_each_pass_and_wakes_a_worker_that_sleeps() {
+    for (poll, many) in [(PollMode::Busy, true), (PollMode::Interrupt, false)] {
+        let mut fixture = Fixture::with(poll, HOLD, RxStatus::Drained);
+        let (socket, peer) = UnixDatagram::pair().unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let (turns, gate) = (Arc::clone(&fixture.turns), Arc::clone(&fixture.gate));
+        let rx = Rx { socket, turns, gate, status: RxStatus::Drained, drives: true };
+        let halves = PortHalves { rx: RxHalves::One(Box::new(rx)), tx: vec![Box::new(Tx)] };
+        fixture.switch.attach(PortId(0), halves).unwrap();
+        fixture.publish().unwrap();
+        std::thread::sleep(Duration::from_millis(200));
+        let before = fixture.turns.load(Ordering::Relaxed);
+        assert_eq!(before > 50, many, "{poll:?}: {before} turns");
+        peer.send(b"frame").unwrap();
+        for _ in 0..1_000 {
+            if fixture.turns.load(Ordering::Relaxed) > before {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert!(fixture.turns.load(Ordering::Relaxed) > before, "{poll:?}");
+        fixture.switch.detach(PortId(0)).unwrap();
+    }
 }

@@ -7,6 +7,7 @@
 //! where its slots are, which have to add up. What is in the frames is `port`'s affair; what comes here at all is decided
 //! by `sys::bpf`'s program.
 
+mod busy_poll;
 mod open;
 mod receive;
 mod send;

@@ -146,6 +146,8 @@ struct Worker {
     unpublished: Vec<PortId>,
     /// Ports without a file descriptor: always visited.
     unpollable: Vec<PortId>,
+    /// Ports that are visited each pass, and that epoll wakes the worker for nevertheless.
+    driven: Vec<PortId>,
     ready: Vec<PortId>,
     /// Ports that had more than one turn takes, or hold received frames back themselves; epoll need not know of those.
     hot: Vec<PortId>,
@@ -167,6 +169,7 @@ impl Worker {
             cache: Cache::new(Arc::clone(&setup.snapshot)),
             unpublished: Vec::new(),
             unpollable: Vec::new(),
+            driven: Vec::new(),
             ready: Vec::with_capacity(PORTS_MAX),
             hot: Vec::with_capacity(PORTS_MAX),
             rest: Rest::new(setup.hold),
@@ -213,8 +216,7 @@ impl Worker {
         let snapshot = Arc::clone(self.cache.load());
         self.setup.shared.seen.store(snapshot.generation, Ordering::Release);
         self.poll_published(&snapshot);
-        self.ready.extend_from_slice(&self.unpollable);
-        for port in self.hot.drain(..) {
+        for port in self.unpollable.iter().chain(&self.driven).copied().chain(self.hot.drain(..)) {
             if !self.ready.contains(&port) {
                 self.ready.push(port);
             }
@@ -327,7 +329,7 @@ impl Worker {
 
     /// Polls attached ports from the snapshot on that has them.
     fn poll_published(&mut self, snapshot: &Snapshot) {
-        let (engine, epoll, unpollable) = (&self.engine, &self.setup.epoll, &mut self.unpollable);
+        let (engine, epoll) = (&self.engine, &self.setup.epoll);
         self.unpublished.retain(|&port| {
             if snapshot.port(port).is_none() {
                 return true;
@@ -336,7 +338,10 @@ impl Worker {
             // A half without a descriptor, or with one that epoll refuses, is visited every pass: slower, but not deaf.
             let pollable = |half: &dyn PortRx| half.poll_fd().is_some_and(|fd| epoll.add(fd, token).is_ok());
             if !engine.receivers(port).iter().all(|half| pollable(half.as_ref())) {
-                unpollable.push(port);
+                self.unpollable.push(port);
+            }
+            if engine.receivers(port).iter().any(|half| half.drives_device()) {
+                self.driven.push(port);
             }
             false
         });
@@ -346,6 +351,7 @@ impl Worker {
     fn forget(&mut self, port: PortId) {
         self.unpublished.retain(|&other| other != port);
         self.unpollable.retain(|&other| other != port);
+        self.driven.retain(|&other| other != port);
         self.hot.retain(|&other| other != port);
         self.rest.forget(port);
         for half in self.engine.receivers(port) {

@@ -77,13 +77,15 @@ fn an_xdp_uplink_takes_the_best_mode_unless_one_is_named() {
         parse(&text).unwrap().uplink.unwrap().kind
     };
     let device = "eth0".to_owned();
-    let best = UplinkKind::Xdp(XdpUplink { device: device.clone(), mode: None, tx: UplinkTx::Auto });
+    let best = UplinkKind::Xdp(XdpUplink { device: device.clone(), mode: None, tx: UplinkTx::Auto, busy_poll: false });
     assert_eq!(of(""), best);
     assert_eq!(of("mode = \"auto\"\ntx = \"auto\""), best);
-    let named = UplinkKind::Xdp(XdpUplink { device, mode: Some(XdpMode::Generic), tx: UplinkTx::Udp });
+    let named =
+        UplinkKind::Xdp(XdpUplink { device, mode: Some(XdpMode::Generic), tx: UplinkTx::Udp, busy_poll: false });
     assert_eq!(of("mode = \"generic\"\ntx = \"udp\""), named);
-    let forced = UplinkKind::Xdp(XdpUplink { device: "eth0".to_owned(), mode: None, tx: UplinkTx::Xdp });
-    assert_eq!(of("tx = \"xdp\""), forced);
+    let forced =
+        UplinkKind::Xdp(XdpUplink { device: "eth0".to_owned(), mode: None, tx: UplinkTx::Xdp, busy_poll: true });
+    assert_eq!(of("tx = \"xdp\"\nbusy_poll = true"), forced);
 }
 
 #[test]
@@ -126,6 +128,11 @@ fn a_wrong_value_is_refused_with_line_key_and_remedy() {
         ),
         ("uplink", "address = \"172.31.0.1\"\nmode = \"native\"", "uplink.mode: it is for uplink.kind = \"xdp\" only"),
         ("uplink", "address = \"172.31.0.1\"\ntx = \"xdp\"", "uplink.tx: it is for uplink.kind = \"xdp\" only"),
+        (
+            "uplink",
+            "address = \"172.31.0.1\"\nbusy_poll = true",
+            "uplink.busy_poll: it is for uplink.kind = \"xdp\" only",
+        ),
         (
             "uplink",
             "kind = \"tcp\"\naddress = \"172.31.0.1\"",

@@ -86,8 +86,15 @@ impl Near {
             checksum,
         };
         let udp = UdpUplink::open(&udp).unwrap().workers.remove(0).tx;
-        let spec =
-            XdpSpec { device: "nic".into(), addresses, port: PORT, mode: Some(mode), tx: UplinkTx::Xdp, workers: 1 };
+        let spec = XdpSpec {
+            device: "nic".into(),
+            addresses,
+            port: PORT,
+            mode: Some(mode),
+            tx: UplinkTx::Xdp,
+            busy_poll: false,
+            workers: 1,
+        };
         let mut uplink = XdpUplink::open(&spec).unwrap();
         let ways = Arc::new(Ways::default());
         let tx = uplink.sending_half(0, udp, &XdpTxSpec { ways: Arc::clone(&ways), port: PORT, checksum });
@@ -221,7 +228,7 @@ fn workers_without_a_queue_of_the_nics_send_by_udp() {
     near.enter(|| {
         for (tx, wanted) in [(UplinkTx::Xdp, 2), (UplinkTx::Auto, 0), (UplinkTx::Udp, 0)] {
             let (addresses, mode) = (Vec::new(), Some(XdpMode::Generic));
-            let spec = XdpSpec { device: "nic".into(), addresses, port: PORT, mode, tx, workers: 4 };
+            let spec = XdpSpec { device: "nic".into(), addresses, port: PORT, mode, tx, busy_poll: false, workers: 4 };
             let mut uplink = XdpUplink::open(&spec).unwrap();
             let udp = UdpSpec {
                 addresses: Vec::new(),
