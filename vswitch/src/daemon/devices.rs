@@ -287,7 +287,8 @@ impl Devices {
                 "the uplink receives through AF_XDP"
             );
             if status.senders() > 0 {
-                self.underlay = Some(Underlay::open(device, uplink.addresses().collect(), ways)?);
+                self.underlay =
+                    Some(Underlay::open(device, status.send_bytes_max(), uplink.addresses().collect(), ways)?);
             }
             self.xdp = Some(Ok(xdp.attachment));
         }

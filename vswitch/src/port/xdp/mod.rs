@@ -106,15 +106,6 @@ impl UplinkTx {
     }
 }
 
-/// Longest outer IP packet in bytes that can be sent: what fits one slot behind an Ethernet header.
-pub const SEND_BYTES_MAX: u16 = {
-    let bytes = SLOT_DATA_BYTES - ethernet::HEADER_LEN;
-    assert!(bytes <= 0xffff, "a slot is short");
-    #[allow(clippy::cast_possible_truncation, reason = "asserted above")]
-    let bytes = bytes as u16;
-    bytes
-};
-
 /// What the uplink shall be.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct XdpSpec {

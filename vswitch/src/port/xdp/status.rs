@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use nix::errno::Errno;
 
 use super::XdpMode;
-use crate::sys::xsk::{XskError, XskReceiver, XskStatistics, XskWatch};
+use crate::sys::xsk::{XskError, XskReceiver, XskStatistics, XskWatch, packet_bytes_max};
+use crate::wire::ethernet;
 
 /// Whether workers have the driver look for packets themselves.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -92,6 +93,12 @@ impl XdpStatus {
     #[must_use]
     pub fn is_multi_buffer(&self) -> bool {
         self.multi_buffer
+    }
+
+    /// Longest outer IP packet in bytes that can be sent this way: what fits the slots of one behind an Ethernet header.
+    #[must_use]
+    pub fn send_bytes_max(&self) -> u16 {
+        u16::try_from(packet_bytes_max(self.multi_buffer) - ethernet::HEADER_LEN).unwrap_or(u16::MAX)
     }
 
     /// Whether workers busy-poll.
