@@ -237,3 +237,24 @@ fn a_port_that_drives_its_device_is_visited_each_pass_and_wakes_a_worker_that_sl
         fixture.switch.detach(PortId(0)).unwrap();
     }
 }
+
+#[test]
+fn a_port_in_midstream_that_epoll_names_twice_rests_after_one_visit() {
+    let mut fixture = Fixture::with(PollMode::Interrupt, HOLD, RxStatus::Midstream);
+    let half = || {
+        let (socket, peer) = UnixDatagram::pair().unwrap();
+        socket.set_nonblocking(true).unwrap();
+        peer.send(b"frame").unwrap();
+        let (turns, gate) = (Arc::clone(&fixture.turns), Arc::clone(&fixture.gate));
+        let rx: Box<dyn PortRx> = Box::new(Rx { socket, turns, gate, status: RxStatus::Midstream, drives: false });
+        (rx, peer)
+    };
+    let ((one, _one_peer), (other, _other_peer)) = (half(), half());
+    let halves = PortHalves { rx: RxHalves::PerWorker(vec![vec![one, other]]), tx: vec![Box::new(Tx)] };
+    fixture.switch.attach(PortId(0), halves).unwrap();
+    fixture.publish().unwrap();
+    fixture.wait_for_turns(2);
+    std::thread::sleep(Duration::from_millis(50));
+    assert_eq!(fixture.turns.load(Ordering::Relaxed), 2);
+    assert_eq!(fixture.switch.totals().event(Event::Holds), 1);
+}

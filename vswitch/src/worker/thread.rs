@@ -221,9 +221,7 @@ impl Worker {
                 self.ready.push(port);
             }
         }
-        // epoll tells of a resting port's frames all the time.
         self.rest.end(now);
-        self.ready.retain(|&port| !self.rest.has(port));
         let frames = self.visit(&snapshot, now);
         self.unsent = self.engine.send_left_over();
         let stats = &self.setup.shared.stats;
@@ -243,8 +241,8 @@ impl Worker {
     fn visit(&mut self, snapshot: &Snapshot, now: MonoNs) -> usize {
         let mut frames = 0;
         while let Some(port) = self.ready.pop() {
-            if snapshot.port(port).is_none() {
-                // Published no more, and about to be detached.
+            // Published no more, and about to be detached; or it rests, and epoll tells of its frames all the time.
+            if snapshot.port(port).is_none() || self.rest.has(port) {
                 continue;
             }
             let turn = self.engine.turn(snapshot, now, port);
