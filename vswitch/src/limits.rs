@@ -38,6 +38,10 @@ pub const IPV6_EXTENSIONS_MAX: usize = 8;
 pub const VLAN_TAGS_MAX: usize = 2;
 /// Flows whose segments one receiving half joins at a time.
 pub const RUNS_MAX: usize = 8;
+/// Segments a burst brings from which on the next one is not waited for (`uplink.hold_us`).
+pub const HOLD_SEGMENTS_MAX: u64 = 16;
+/// Longest wait of that kind the configuration may ask for, in microseconds.
+pub const HOLD_US_MAX: u32 = 1_000;
 /// Segments or fragments one frame may be cut into.
 pub const PIECES_MAX: usize = 1_024;
 /// Flows each worker's cache keeps, unless the configuration says otherwise; 128 bytes each, and 16 for finding it.
@@ -70,6 +74,8 @@ pub const ALL: &[(&str, u64, &str)] = &[
     ("vlan_tags_max", VLAN_TAGS_MAX as u64, "tags"),
     ("pieces_max", PIECES_MAX as u64, "segments a frame"),
     ("runs_max", RUNS_MAX as u64, "flows joined at a time"),
+    ("hold_segments_max", HOLD_SEGMENTS_MAX, "segments of a burst that is held for more"),
+    ("hold_max", HOLD_US_MAX as u64, "microseconds"),
     ("flows_per_worker", FLOWS_PER_WORKER as u64, "flows"),
     ("flows_per_worker_max", FLOWS_PER_WORKER_MAX as u64, "flows"),
     ("workers_max", WORKERS_MAX as u64, "workers"),

@@ -53,6 +53,8 @@ reasons! {
         SuperFramesRefused = "super_frames_refused",
         /// Path MTUs that were lowered after the underlay refused a datagram.
         PathMtuLowered = "path_mtu_lowered",
+        /// Times the uplink was not looked at for a moment, so that more of a stream could gather.
+        Holds = "holds",
         /// Turns that received nothing because no frame buffer was free.
         PoolEmpty = "pool_empty",
         /// Frames that went the way the flow cache had kept.

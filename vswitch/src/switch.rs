@@ -52,6 +52,8 @@ pub struct WorkersSpec {
     pub poll: PollMode,
     /// Flows each one's cache keeps; 0 switches it off.
     pub flows: usize,
+    /// How long a port is left alone after a small burst in the midst of a stream; zero is not at all.
+    pub hold: Duration,
 }
 
 /// The receiving side of one port.
@@ -158,6 +160,7 @@ impl Switch {
             cpu: spec.cpus[worker],
             poll: Arc::clone(&self.poll),
             flows: spec.flows,
+            hold: spec.hold,
             shared: Arc::clone(&shared),
             snapshot: Arc::clone(&self.current),
             commands: inbox,

@@ -61,6 +61,7 @@ fn uplink_json(uplink: &Uplink) -> Value {
             "queues": xdp.queues,
             "tx": xdp.tx,
             "tx_why": xdp.tx_why,
+            "busy_poll": xdp.busy_poll,
         });
     }
     json
@@ -103,6 +104,7 @@ fn status_text(status: &Status) -> String {
     if let Some(xdp) = status.uplink.as_ref().and_then(|uplink| uplink.xdp.as_ref()) {
         lines.push(("uplink_mode", format!("{}, receive queues {}, sends through {}", xdp.mode, xdp.queues, xdp.tx)));
         lines.push(("uplink_tx", xdp.tx_why.clone()));
+        lines.push(("busy_poll", xdp.busy_poll.clone()));
         lines.extend(xdp.passed_over.iter().map(|why| ("passed_over", why.clone())));
     }
     lines.extend([

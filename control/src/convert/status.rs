@@ -11,7 +11,7 @@ const VERSION_REMEDY: &str = "use podwire and podwired of one version";
 same! {
     model::WorkerReport, pb::Worker { id, cpu, poll, frames, passes, frames_per_pass };
     model::OffloadReport, pb::Offload { name, on, why };
-    model::XdpReport, pb::XdpUplink { mode, passed_over, queues, tx, tx_why };
+    model::XdpReport, pb::XdpUplink { mode, passed_over, queues, tx, tx_why, busy_poll };
     model::ObjectCounts, pb::ObjectCounts { ports, bridges, routes, vteps, macs };
 }
 

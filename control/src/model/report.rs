@@ -35,6 +35,8 @@ pub struct XdpReport {
     pub tx: String,
     /// Why it sends so.
     pub tx_why: String,
+    /// Whether workers have the NIC's driver look for packets themselves, and if not all do, why.
+    pub busy_poll: String,
 }
 
 /// One worker.

@@ -116,6 +116,7 @@ impl Fake {
                     queues: 2,
                     tx: "udp".into(),
                     tx_why: "copy mode, where UDP_SEGMENT is faster".into(),
+                    busy_poll: "off".into(),
                 }),
             }),
             tunnel_mtu: 1450,

@@ -1,6 +1,7 @@
 //! Who is measured, as one word of a scenario with its options: `podwire poll=busy workers=2`.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use podwire_control::model::PortKind;
@@ -14,7 +15,7 @@ const IDLE_PODS_MAX: usize = 1_000;
 pub(crate) enum PeerError {
     #[error("{0:?} is no side: use cable, kernel-bridge, kernel-vxlan, ovs, tap-loop or podwire")]
     Unknown(String),
-    #[error("{peer} has no option {option:?}: podwire has poll, workers, uplink, tx, pods and idle_pods")]
+    #[error("{peer} has no option {option:?}: podwire has poll, workers, uplink, tx, hold_us, pods and idle_pods")]
     Option { peer: String, option: String },
     #[error("{option}={value} can not be: {want}")]
     Value { option: &'static str, value: String, want: &'static str },
@@ -31,6 +32,8 @@ pub(crate) struct PodwireOptions {
     pub(crate) uplink: String,
     /// podwired's `uplink.tx`, for `uplink=xdp`; its default when not given.
     pub(crate) tx: Option<String>,
+    /// podwired's `uplink.hold_us`; its default when not given.
+    pub(crate) hold_us: Option<usize>,
     /// Kind of the pods' ports.
     pub(crate) pods: PortKind,
     /// Further pods on the (first) node that do nothing.
@@ -40,7 +43,7 @@ pub(crate) struct PodwireOptions {
 impl Default for PodwireOptions {
     fn default() -> Self {
         let (poll, uplink) = ("adaptive".to_owned(), "udp".to_owned());
-        Self { poll, workers: None, uplink, tx: None, pods: PortKind::Tap, idle_pods: 0 }
+        Self { poll, workers: None, uplink, tx: None, hold_us: None, pods: PortKind::Tap, idle_pods: 0 }
     }
 }
 
@@ -132,8 +135,8 @@ impl FromStr for Peer {
 impl PodwireOptions {
     /// Sets one; none when there is no such option.
     fn set(&mut self, option: &str, value: &str) -> Option<Result<(), PeerError>> {
-        let number = |option, most, want| match value.parse::<usize>() {
-            Ok(number) if (1..=most).contains(&number) => Ok(number),
+        let number = |option, range: RangeInclusive<usize>, want| match value.parse::<usize>() {
+            Ok(number) if range.contains(&number) => Ok(number),
             _ => Err(PeerError::Value { option, value: value.to_owned(), want }),
         };
         let word = |option, among: &[&str], want| match among.contains(&value) {
@@ -151,8 +154,9 @@ impl PodwireOptions {
                 let refused = || PeerError::Value { option: "pods", value: value.to_owned(), want };
                 found.ok_or_else(refused).map(|kind| self.pods = kind)
             }
-            "workers" => number("workers", 64, "use 1 to 64").map(|workers| self.workers = Some(workers)),
-            "idle_pods" => number("idle_pods", IDLE_PODS_MAX, "use 1 to 1000").map(|pods| self.idle_pods = pods),
+            "workers" => number("workers", 1..=64, "use 1 to 64").map(|workers| self.workers = Some(workers)),
+            "idle_pods" => number("idle_pods", 1..=IDLE_PODS_MAX, "use 1 to 1000").map(|pods| self.idle_pods = pods),
+            "hold_us" => number("hold_us", 0..=1_000, "use 0 to 1000").map(|hold_us| self.hold_us = Some(hold_us)),
             _ => return None,
         })
     }
@@ -172,6 +176,8 @@ mod tests {
         let both = "podwire uplink=xdp tx=xdp".parse::<Peer>().unwrap();
         let sending = PodwireOptions { uplink: "xdp".into(), tx: Some("xdp".into()), ..PodwireOptions::default() };
         assert_eq!(both.kind(), &PeerKind::Podwire(sending));
+        let at_once = PodwireOptions { hold_us: Some(0), ..PodwireOptions::default() };
+        assert_eq!("podwire hold_us=0".parse::<Peer>().unwrap().kind(), &PeerKind::Podwire(at_once));
         let veth: Peer = "podwire pods=veth-xdp".parse().unwrap();
         let options = PodwireOptions { pods: PortKind::VethXdp, ..PodwireOptions::default() };
         assert_eq!(veth.kind(), &PeerKind::Podwire(options));
@@ -192,6 +198,7 @@ mod tests {
             ("podwire uplink=xdp tx=both", "tx=both"),
             ("podwire tx=xdp", "tx=xdp can not be: it is for uplink=xdp only"),
             ("podwire idle_pods=x", "idle_pods=x"),
+            ("podwire hold_us=1001", "hold_us=1001"),
         ] {
             let error = text.parse::<Peer>().unwrap_err().to_string();
             assert!(error.contains(names), "{text}: {error}");

@@ -179,7 +179,7 @@ fn port(kind: PortKind, pod: &Netns, address: Ipv4Addr) -> Result<Object> {
 }
 
 fn configuration(number: u8, options: &PodwireOptions, place: &Place<'_>, socket: &Path) -> String {
-    let PodwireOptions { poll, uplink, tx, .. } = options;
+    let PodwireOptions { poll, uplink, tx, hold_us, .. } = options;
     let cidr = pod_cidr(number);
     let mut text = format!(
         "[node]\nname = \"node{number}\"\npod_cidrs = [\"{cidr}\"]\ncluster_cidrs = [\"{cidr}\"]\n\
@@ -193,6 +193,9 @@ fn configuration(number: u8, options: &PodwireOptions, place: &Place<'_>, socket
         let _ = writeln!(text, "[uplink]\nkind = \"{uplink}\"\naddress = \"{address}\"\ndevice = \"uplink\"");
         if let Some(tx) = tx {
             let _ = writeln!(text, "tx = \"{tx}\"");
+        }
+        if let Some(hold_us) = hold_us {
+            let _ = writeln!(text, "hold_us = {hold_us}");
         }
     }
     let state: PathBuf = place.at.join(format!("node{number}.state"));

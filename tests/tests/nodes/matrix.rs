@@ -296,6 +296,16 @@ fn the_xdp_uplink_that_sends_too_in_generic_mode_over_an_ipv6_underlay() {
 }
 
 #[test]
+fn the_xdp_uplink_that_sends_too_in_native_mode_with_frames_of_several_slots() {
+    check(9000, Underlay::Dual, UplinkKind::XdpBoth("native"));
+}
+
+#[test]
+fn the_xdp_uplink_that_sends_too_in_generic_mode_with_frames_of_several_slots() {
+    check(9000, Underlay::Dual, UplinkKind::XdpBoth("generic"));
+}
+
+#[test]
 fn the_xdp_uplink_in_generic_mode_over_an_ipv6_underlay() {
     check(1280, Underlay::V6, UplinkKind::Xdp("generic"));
 }

@@ -186,3 +186,30 @@ fn without_a_mode_named_the_best_one_is_taken_and_status_says_why() {
     assert!(text.contains("uplink_mode") && text.contains("native, receive queues 1, sends through udp"), "{text}");
     drop(there);
 }
+
+#[test]
+fn nodes_that_busy_poll_carry_everything_and_status_says_whether_they_do() {
+    for (mode, poll, said) in
+        [("native", "busy", "on"), ("native", "adaptive", "on"), ("generic", "adaptive", "on, but for 1 of 1 queues: ")]
+    {
+        let spec = |number| {
+            let mut spec = NodeSpec::planned(NodePlan(number)).receiving_by(UplinkKind::Xdp(mode));
+            spec.poll = poll.into();
+            spec.line("uplink", "busy_poll = true")
+        };
+        let (here, there) = Node::pair_of([spec(1), spec(2)], Wire::default());
+        let pod = here.pod("pod", &NodePlan(1).pod(POD));
+        let remote = there.pod("remote", &NodePlan(2).pod(POD));
+        for path in [Path::v4(&pod, &remote), Path::v6(&remote, &pod)] {
+            assert_ping(path);
+            let done = transfer(path, TRANSFER_BYTES);
+            assert!(done.is_ok(), "{mode} mode, {poll}, TCP to {}: {done:?}", path.target);
+        }
+        for node in [&here, &there] {
+            let status = node.podwire_json(&["status"]);
+            let busy_poll = status["uplink"]["xdp"]["busy_poll"].as_str().unwrap();
+            assert!(busy_poll.starts_with(said), "{mode}, {poll}: {busy_poll}");
+            node.assert_every_frame_is_counted();
+        }
+    }
+}

@@ -91,6 +91,8 @@ pub struct XdpUplink {
     pub mode: Option<XdpMode>,
     /// How tunnels are sent.
     pub tx: UplinkTx,
+    /// Whether workers have the driver look for packets themselves.
+    pub busy_poll: bool,
 }
 
 /// MTU of the network between the nodes.
@@ -115,6 +117,8 @@ pub struct Uplink {
     pub device: Option<String>,
     /// MTU of the underlay.
     pub mtu: UplinkMtu,
+    /// Microseconds it is left alone after a small burst in the midst of a stream; 0 is not at all.
+    pub hold_us: u32,
 }
 
 /// `[vxlan]`.

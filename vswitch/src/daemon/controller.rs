@@ -13,6 +13,7 @@ mod watch;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use podwire_control::model::{Applied, Key, Object, Owner, Port, Refusal};
 
@@ -263,7 +264,13 @@ fn workers_spec(config: &Config) -> Result<WorkersSpec, AffinityError> {
             wanted.absolute(&allowed)?.into_iter().map(Some).collect()
         }
     };
-    Ok(WorkersSpec { cpus, poll: poll_mode(config.workers.poll), flows: config.workers.flow_cache })
+    let hold = config.uplink.as_ref().map_or(0, |uplink| uplink.hold_us);
+    Ok(WorkersSpec {
+        cpus,
+        poll: poll_mode(config.workers.poll),
+        flows: config.workers.flow_cache,
+        hold: Duration::from_micros(hold.into()),
+    })
 }
 
 fn poll_mode(poll: Poll) -> PollMode {

@@ -287,7 +287,8 @@ impl Devices {
                 "the uplink receives through AF_XDP"
             );
             if status.senders() > 0 {
-                self.underlay = Some(Underlay::open(device, uplink.addresses().collect(), ways)?);
+                self.underlay =
+                    Some(Underlay::open(device, status.send_bytes_max(), uplink.addresses().collect(), ways)?);
             }
             self.xdp = Some(Ok(xdp.attachment));
         }
@@ -297,7 +298,15 @@ impl Devices {
     /// Opens the sockets on the NIC; none when the NIC can not do it and need not.
     fn open_xdp(&mut self, uplink: &Uplink, xdp: &XdpConfig, port: u16) -> Result<Option<XdpUplink>, DeviceError> {
         let (device, addresses) = (xdp.device.clone(), uplink.addresses().collect());
-        let spec = XdpSpec { device, addresses, port, mode: xdp.mode, tx: xdp.tx, workers: self.workers };
+        let spec = XdpSpec {
+            device,
+            addresses,
+            port,
+            mode: xdp.mode,
+            tx: xdp.tx,
+            busy_poll: xdp.busy_poll,
+            workers: self.workers,
+        };
         match XdpUplink::open(&spec) {
             Ok(open) => Ok(Some(open)),
             Err(error) if xdp.mode.is_none() && error.is_inability() => {

@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::port::xdp::{SEND_BYTES_MAX, Way, WayTable, Ways};
+use crate::port::xdp::{Way, WayTable, Ways};
 use crate::sys::netlink::{
     IpsecPolicies, Link, Neighbour, Netlink, NetlinkError, RouteMonitor, RouteTo, default_hop_limits,
 };
@@ -50,8 +50,13 @@ pub enum NoWay {
     #[error("the next hop {0} has no known MAC address yet")]
     Unresolved(IpAddr),
     /// The path takes packets that do not fit packet memory.
-    #[error("its MTU of {0} is more than the {SEND_BYTES_MAX} bytes that AF_XDP sends here")]
-    TooLong(u32),
+    #[error("its MTU of {mtu} is more than the {send_bytes_max} bytes that AF_XDP sends here")]
+    TooLong {
+        /// The path's.
+        mtu: u32,
+        /// What fits.
+        send_bytes_max: u16,
+    },
 }
 
 /// The NIC, as it is now.
@@ -60,6 +65,8 @@ struct Nic {
     link: Link,
     /// For IPv4, for IPv6.
     hop_limits: [u8; 2],
+    /// Longest outer IP packet that AF_XDP sends.
+    send_bytes_max: u16,
 }
 
 /// What is known of one remote.
@@ -73,6 +80,8 @@ struct Known {
 #[derive(Debug)]
 pub struct Underlay {
     device: String,
+    /// Longest outer IP packet that AF_XDP sends through it.
+    send_bytes_max: u16,
     /// Our VTEP addresses.
     sources: Vec<IpAddr>,
     netlink: Netlink,
@@ -98,9 +107,15 @@ impl Underlay {
     ///
     /// # Errors
     /// [`NetlinkError`] when there is no netlink socket to be had.
-    pub fn open(device: &str, sources: Vec<IpAddr>, ways: Arc<Ways>) -> Result<Self, NetlinkError> {
+    pub fn open(
+        device: &str,
+        send_bytes_max: u16,
+        sources: Vec<IpAddr>,
+        ways: Arc<Ways>,
+    ) -> Result<Self, NetlinkError> {
         Ok(Self {
             device: device.to_owned(),
+            send_bytes_max,
             sources,
             netlink: Netlink::open()?,
             monitor: RouteMonitor::open()?,
@@ -156,10 +171,10 @@ impl Underlay {
     }
 
     fn read_nic(&mut self) {
-        let hop_limits = default_hop_limits(&self.device);
+        let (hop_limits, send_bytes_max) = (default_hop_limits(&self.device), self.send_bytes_max);
         // Without an answer there is no NIC: by UDP all is well.
         let link = self.netlink.find_link(&self.device).ok().flatten();
-        self.nic = link.map(|link| Nic { link, hop_limits });
+        self.nic = link.map(|link| Nic { link, hop_limits, send_bytes_max });
         let index = self.nic.as_ref().map(|nic| nic.link.index);
         let neighbours = index.and_then(|index| self.netlink.neighbours(index).ok()).unwrap_or_default();
         self.neighbours = neighbours.into_iter().map(|neighbour| (neighbour.address, neighbour)).collect();
@@ -246,7 +261,9 @@ fn way(nic: &Nic, remote: IpAddr, route: &RouteTo, next_hop: Option<&Neighbour>)
     let hop = route.gateway.unwrap_or(remote);
     let mac = next_hop.and_then(|neighbour| neighbour.mac).ok_or(NoWay::Unresolved(hop))?;
     let bytes = route.mtu.unwrap_or(u32::MAX).min(link.mtu);
-    let mtu = u16::try_from(bytes).ok().filter(|&mtu| mtu <= SEND_BYTES_MAX).ok_or(NoWay::TooLong(bytes))?;
+    let send_bytes_max = nic.send_bytes_max;
+    let fitting = u16::try_from(bytes).ok().filter(|&mtu| mtu <= send_bytes_max);
+    let mtu = fitting.ok_or(NoWay::TooLong { mtu: bytes, send_bytes_max })?;
     let hop_limit = route.hop_limit.unwrap_or(nic.hop_limits[usize::from(remote.is_ipv6())]);
     Ok(Way { next_hop: mac, source, mtu, hop_limit })
 }

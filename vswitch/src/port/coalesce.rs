@@ -27,19 +27,21 @@ pub struct Coalescer {
     open: ArrayVec<Open, RUNS_MAX>,
     /// Bytes of the tunnel's header in front of each Ethernet frame.
     tunnel_len: usize,
+    /// Whether the last packet is of a run that is open.
+    midstream: bool,
 }
 
 impl Coalescer {
     /// For what came out of a tunnel, from the VXLAN header on.
     #[must_use]
     pub fn of_tunnel() -> Self {
-        Self { open: ArrayVec::new(), tunnel_len: vxlan::HEADER_LEN }
+        Self { open: ArrayVec::new(), tunnel_len: vxlan::HEADER_LEN, midstream: false }
     }
 
     /// For Ethernet frames as they are.
     #[must_use]
     pub fn of_frames() -> Self {
-        Self { open: ArrayVec::new(), tunnel_len: 0 }
+        Self { open: ArrayVec::new(), tunnel_len: 0, midstream: false }
     }
 
     /// Adds a packet to a frame of the batch, or to the batch as a frame of its own; `outer` is of its tunnel. False, and
@@ -65,7 +67,9 @@ impl Coalescer {
         frame.fill(bytes);
         frame.outer = outer;
         batch.push(frame);
-        if let Some(run) = segment.as_ref().and_then(Run::begin) {
+        let run = segment.as_ref().and_then(Run::begin);
+        self.midstream = run.is_some();
+        if let Some(run) = run {
             if self.open.is_full() {
                 let oldest = self.open.remove(0);
                 self.close(batch, &oldest);
@@ -90,7 +94,8 @@ impl Coalescer {
                 let fits = frame.append(segment.payload());
                 debug_assert!(fits, "a run is no longer than an IP packet, and a frame holds one");
             }
-            if joined != Join::Joined {
+            self.midstream = joined == Join::Joined;
+            if !self.midstream {
                 let ended = self.open.remove(place);
                 self.close(batch, &ended);
             }
@@ -99,11 +104,13 @@ impl Coalescer {
         false
     }
 
-    /// Ends all runs. To be called when a batch is handed over.
-    pub fn finish(&mut self, batch: &mut Batch) {
+    /// Ends all runs, to be called when a batch is handed over. True when the last packet's had not ended by itself: its
+    /// sender has more to send.
+    pub fn finish(&mut self, batch: &mut Batch) -> bool {
         while let Some(open) = self.open.pop() {
             self.close(batch, &open);
         }
+        std::mem::take(&mut self.midstream)
     }
 
     fn close(&self, batch: &mut Batch, open: &Open) {
@@ -123,6 +130,7 @@ mod tests {
 
     use super::*;
     use crate::limits::BATCH_FRAMES;
+    use crate::wire::{checksum, tcp};
 
     const SIZE: u32 = 100;
 
@@ -154,6 +162,40 @@ mod tests {
     fn flows_that_are_interleaved_join_each_with_itself() {
         let datagrams = (0..30).map(|at| (datagram(1 + at % 3, u32::from(at / 3), 1), outer(1, 0)));
         assert_eq!(coalesced(datagrams), [(1, 10), (2, 10), (3, 10)]);
+    }
+
+    /// With other TCP flags; they are in the checksum.
+    fn flagged(mut bytes: Vec<u8>, flags: u8) -> Vec<u8> {
+        let (at, check) = (8 + 34 + 13, 8 + 34 + 16);
+        let field = u16::from_be_bytes([bytes[check], bytes[check + 1]]);
+        let changed = checksum::update(field, bytes[at].into(), flags.into());
+        bytes[at] = flags;
+        bytes[check..check + 2].copy_from_slice(&changed.to_be_bytes());
+        bytes
+    }
+
+    #[test]
+    fn a_burst_says_whether_its_last_packet_has_more_to_follow() {
+        let (ack, push, fin) = (tcp::FLAG_ACK, tcp::FLAG_ACK | tcp::FLAG_PSH, tcp::FLAG_ACK | tcp::FLAG_FIN);
+        for (flags, midstream) in [
+            (&[ack][..], true),
+            (&[ack, ack], true),
+            (&[push], false),
+            (&[ack, push], false),
+            (&[fin], false),
+            (&[ack, fin], false),
+            (&[push, ack], true),
+        ] {
+            let (mut pool, mut batch, mut coalescer) = (FramePool::new(8), Batch::new(), Coalescer::of_tunnel());
+            for (number, &flags) in (0..).zip(flags) {
+                coalescer.add(&mut pool, &mut batch, &flagged(datagram(1, number, 1), flags), outer(1, 0));
+            }
+            assert_eq!(coalescer.finish(&mut batch), midstream, "{flags:?}");
+            assert!(!coalescer.finish(&mut batch), "said once");
+            coalescer.add(&mut pool, &mut batch, &flagged(datagram(2, 0, 1), ack), outer(1, 0));
+            coalescer.add(&mut pool, &mut batch, b"no TCP", outer(1, 0));
+            assert!(!coalescer.finish(&mut batch), "the last packet tells");
+        }
     }
 
     #[test]

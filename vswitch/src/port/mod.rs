@@ -42,15 +42,25 @@ impl PortCaps {
     pub const NONE: Self = Self { checksum: false, tcp4: false, tcp6: false, udp: false };
 }
 
-/// How one turn of receiving ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// How one turn of receiving ended; of several halves' the last in this order is the port's.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum RxStatus {
     /// The device is empty; poll before asking again.
     Drained,
+    /// As [`RxStatus::Drained`], in the midst of a TCP stream: more of it may be gathered by asking a little later.
+    Midstream,
     /// There may be more: the batch or the budget was full.
     More,
     /// The device is gone; the worker reports it and stops polling.
     Closed,
+}
+
+impl RxStatus {
+    /// With what is known of the last packet.
+    #[must_use]
+    pub fn in_midstream(self, midstream: bool) -> Self {
+        if self == Self::Drained && midstream { Self::Midstream } else { self }
+    }
 }
 
 /// Frames asked of a device at a time, unless it says otherwise.
@@ -66,6 +76,12 @@ pub trait PortRx: Send + std::fmt::Debug {
     /// where the half itself bounds the bytes of a burst.
     fn step_frames(&self) -> usize {
         RX_STEP_FRAMES
+    }
+
+    /// Whether the device is to be visited each pass though epoll says nothing, since the half itself has the driver look
+    /// for what came.
+    fn drives_device(&self) -> bool {
+        false
     }
 
     /// What epoll waits on; none for ports that are always polled.

@@ -7,6 +7,7 @@
 //! where its slots are, which have to add up. What is in the frames is `port`'s affair; what comes here at all is decided
 //! by `sys::bpf`'s program.
 
+mod busy_poll;
 mod open;
 mod receive;
 mod send;
@@ -26,10 +27,19 @@ pub const SLOT_BYTES: usize = 4_096;
 const SLOT_HEADROOM_BYTES: usize = 256;
 /// Bytes of one received packet that fit one slot.
 pub const SLOT_DATA_BYTES: usize = SLOT_BYTES - SLOT_HEADROOM_BYTES;
+/// Slots one packet is sent from at most, where it may be several: what drivers with zero-copy take at least (i40e, ice);
+/// a kernel that copies takes `MAX_SKB_FRAGS` (17) and one.
+const PACKET_SLOTS_MAX: usize = 8;
 /// Received packets, or parts of them, that wait for us at most.
 const RX_RING: usize = 2_048;
 /// Descriptors moved between rings in one go.
 const BURST: usize = 64;
+
+/// Bytes of the longest packet that is sent, in one slot or, with `multi_buffer`, in several.
+#[must_use]
+pub const fn packet_bytes_max(multi_buffer: bool) -> usize {
+    if multi_buffer { PACKET_SLOTS_MAX * SLOT_DATA_BYTES } else { SLOT_DATA_BYTES }
+}
 
 /// How many slots a socket's halves have.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

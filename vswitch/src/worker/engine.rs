@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::transmit::Transmitter;
 use crate::frame::{Batch, Frame, FramePool};
 use crate::id::{MonoNs, PortId};
-use crate::limits::{BATCH_FRAMES, PORTS_MAX};
+use crate::limits::{BATCH_FRAMES, HOLD_SEGMENTS_MAX, PORTS_MAX};
 use crate::outcome::{DropReason, Verdict};
 use crate::pipeline::{NoProbe, WorkerState, answer_too_big, forward};
 use crate::port::{PortRx, PortTx, RxStatus, TURN_BYTES};
@@ -86,42 +86,38 @@ impl Engine {
     pub fn turn(&mut self, snapshot: &Snapshot, now: MonoNs, port: PortId) -> Turn {
         let mut turn = Turn { status: RxStatus::Drained, frames: 0 };
         for half in 0..self.receivers(port).len() {
-            match self.receive(port, half) {
-                RxStatus::Drained => {}
-                status => turn.status = status,
-            }
+            turn.status = turn.status.max(self.receive(port, half));
             turn.frames += self.batch.len();
             self.decide_and_send(snapshot, now);
         }
         turn
     }
 
-    /// Fills the batch from one receiving half.
+    /// Fills the batch from one receiving half. What was many segments already is not waited for to become more.
     fn receive(&mut self, port: PortId, half: usize) -> RxStatus {
         let receiver = &mut self.receivers[port.index()][half];
-        let mut bytes = 0;
+        let (mut bytes, mut segments) = (0, 0);
         let mut status = RxStatus::More;
-        while status == RxStatus::More && bytes < TURN_BYTES && self.batch.room() > 0 {
+        while status == RxStatus::More && bytes < TURN_BYTES as u64 && self.batch.room() > 0 {
             let before = self.batch.len();
             status = receiver.rx(&mut self.pool, &mut self.batch, receiver.step_frames());
-            let (mut segments, mut received) = (0, 0);
+            let mut count = PacketCount { frames: (self.batch.len() - before) as u64, ..PacketCount::default() };
             for item in &mut self.batch.items_mut()[before..] {
                 item.frame.ingress = port;
-                segments += item.frame.segments();
-                received += item.frame.len();
+                count.segments += item.frame.segments() as u64;
+                count.bytes += item.frame.len() as u64;
             }
-            let frames = self.batch.len() - before;
-            let count = PacketCount { frames: frames as u64, segments: segments as u64, bytes: received as u64 };
             self.stats.rx(port, count);
-            bytes += received;
-            if frames == 0 {
+            segments += count.segments;
+            bytes += count.bytes;
+            if count.frames == 0 {
                 if self.pool.free() == 0 {
                     self.stats.count(Event::PoolEmpty, 1);
                 }
                 break;
             }
         }
-        status
+        if status == RxStatus::Midstream && segments >= HOLD_SEGMENTS_MAX { RxStatus::Drained } else { status }
     }
 
     /// Sends a frame the switch itself originates straight out of a port.

@@ -3,6 +3,7 @@
 //! How it waits is its poll mode. It never waits for anything but its ports and its waker.
 
 mod engine;
+mod rest;
 mod spin;
 mod thread;
 mod transmit;

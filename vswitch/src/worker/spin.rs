@@ -37,7 +37,12 @@ impl Spin {
 
     /// Whether to look for frames once more rather than sleep.
     pub(super) fn is_worth_it(&self, now: MonoNs, last_work: MonoNs) -> bool {
-        now.since(last_work) < SPIN_NS && now >= self.paused_until
+        now.since(last_work) < SPIN_NS && !self.is_core_shared(now)
+    }
+
+    /// Whether an offer was taken lately, so that another might cost a time slice.
+    pub(super) fn is_core_shared(&self, now: MonoNs) -> bool {
+        now < self.paused_until
     }
 
     /// The core was offered, and is back. `given_away` tells how often it has gone to others; it is asked only where that

@@ -8,6 +8,7 @@ use arc_swap::{ArcSwap, Cache};
 use crossbeam_channel::{Receiver, Sender};
 
 use super::Engine;
+use super::rest::Rest;
 use super::spin::Spin;
 use crate::id::{MonoNs, PortId};
 use crate::limits::PORTS_MAX;
@@ -116,6 +117,8 @@ pub struct WorkerSetup {
     pub poll: Arc<AtomicU8>,
     /// Flows its cache keeps; 0 switches it off.
     pub flows: usize,
+    /// How long a port is left alone after a small burst in the midst of a stream.
+    pub hold: Duration,
     /// What it shares.
     pub shared: Arc<Shared>,
     /// The published snapshot.
@@ -143,9 +146,14 @@ struct Worker {
     unpublished: Vec<PortId>,
     /// Ports without a file descriptor: always visited.
     unpollable: Vec<PortId>,
+    /// Ports that are visited each pass, and that epoll wakes the worker for nevertheless.
+    driven: Vec<PortId>,
     ready: Vec<PortId>,
     /// Ports that had more than one turn takes, or hold received frames back themselves; epoll need not know of those.
     hot: Vec<PortId>,
+    rest: Rest,
+    /// When the core was offered to others in this pass, if it was.
+    offered: Option<MonoNs>,
     /// Whether a device had no room for all it was given.
     unsent: bool,
     events: Events,
@@ -161,8 +169,11 @@ impl Worker {
             cache: Cache::new(Arc::clone(&setup.snapshot)),
             unpublished: Vec::new(),
             unpollable: Vec::new(),
+            driven: Vec::new(),
             ready: Vec::with_capacity(PORTS_MAX),
             hot: Vec::with_capacity(PORTS_MAX),
+            rest: Rest::new(setup.hold),
+            offered: None,
             unsent: false,
             events: Events::new(),
             last_work: MonoNs(0),
@@ -186,6 +197,10 @@ impl Worker {
         let mut woken = false;
         // A failed wait finds nothing ready; the next pass tries again.
         let _ = self.setup.epoll.wait(&mut self.events, Some(timeout));
+        let now = mono_now();
+        if let Some(before) = self.offered.take() {
+            self.spin.offered(before, now, affinity::cores_given_away);
+        }
         for token in self.events.tokens() {
             match u16::try_from(token) {
                 Ok(slot) => self.ready.push(PortId(slot)),
@@ -195,37 +210,19 @@ impl Worker {
         if woken {
             self.setup.shared.waker.drain();
         }
-        let now = mono_now();
         if !self.take_commands() {
             return false;
         }
         let snapshot = Arc::clone(self.cache.load());
         self.setup.shared.seen.store(snapshot.generation, Ordering::Release);
         self.poll_published(&snapshot);
-        self.ready.extend_from_slice(&self.unpollable);
-        for port in self.hot.drain(..) {
+        for port in self.unpollable.iter().chain(&self.driven).copied().chain(self.hot.drain(..)) {
             if !self.ready.contains(&port) {
                 self.ready.push(port);
             }
         }
-        let mut frames = 0;
-        while let Some(port) = self.ready.pop() {
-            if snapshot.port(port).is_none() {
-                // Published no more, and about to be detached.
-                continue;
-            }
-            let turn = self.engine.turn(&snapshot, now, port);
-            frames += turn.frames;
-            if turn.status == RxStatus::More {
-                self.hot.push(port);
-            }
-            if turn.status == RxStatus::Closed {
-                self.forget(port);
-                self.engine.close_rx(port);
-                // A full channel means the control thread already has much to hear; its own watch finds the port.
-                let _ = self.setup.reports.try_send(Report::Closed(port));
-            }
-        }
+        self.rest.end(now);
+        let frames = self.visit(&snapshot, now);
         self.unsent = self.engine.send_left_over();
         let stats = &self.setup.shared.stats;
         stats.count(Event::Passes, 1);
@@ -240,9 +237,45 @@ impl Worker {
         true
     }
 
+    /// Gives each ready port a turn; says how many frames they had.
+    fn visit(&mut self, snapshot: &Snapshot, now: MonoNs) -> usize {
+        let mut frames = 0;
+        while let Some(port) = self.ready.pop() {
+            // Published no more, and about to be detached; or it rests, and epoll tells of its frames all the time.
+            if snapshot.port(port).is_none() || self.rest.has(port) {
+                continue;
+            }
+            let turn = self.engine.turn(snapshot, now, port);
+            frames += turn.frames;
+            match turn.status {
+                RxStatus::Drained => {}
+                RxStatus::Midstream => self.let_rest(port, now),
+                RxStatus::More => self.hot.push(port),
+                RxStatus::Closed => {
+                    self.forget(port);
+                    self.engine.close_rx(port);
+                    // A full channel means the control thread already has much to hear; its own watch finds the port.
+                    let _ = self.setup.reports.try_send(Report::Closed(port));
+                }
+            }
+        }
+        frames
+    }
+
+    /// Leaves a port alone for a while, unless the worker might lose its core over that.
+    fn let_rest(&mut self, port: PortId, now: MonoNs) {
+        if !self.spin.is_core_shared(now) && self.rest.begin(port, now) {
+            self.setup.shared.stats.count(Event::Holds, 1);
+        }
+    }
+
     /// How long this pass may wait for the first frame.
     fn patience(&mut self) -> Duration {
         if !self.hot.is_empty() {
+            return Duration::ZERO;
+        }
+        if !self.rest.is_empty() {
+            self.offer_core(mono_now());
             return Duration::ZERO;
         }
         let longest = if self.unpollable.is_empty() && !self.unsent { TICK } else { UNPOLLABLE_TICK };
@@ -254,11 +287,16 @@ impl Worker {
                 if !self.spin.is_worth_it(now, self.last_work) {
                     return longest;
                 }
-                std::thread::yield_now();
-                self.spin.offered(now, mono_now(), affinity::cores_given_away);
+                self.offer_core(now);
                 Duration::ZERO
             }
         }
+    }
+
+    /// Lets others have the core if they want it; when this one has it back the pass reads the clock in any case.
+    fn offer_core(&mut self, now: MonoNs) {
+        std::thread::yield_now();
+        self.offered = Some(now);
     }
 
     /// False when told to stop.
@@ -289,7 +327,7 @@ impl Worker {
 
     /// Polls attached ports from the snapshot on that has them.
     fn poll_published(&mut self, snapshot: &Snapshot) {
-        let (engine, epoll, unpollable) = (&self.engine, &self.setup.epoll, &mut self.unpollable);
+        let (engine, epoll) = (&self.engine, &self.setup.epoll);
         self.unpublished.retain(|&port| {
             if snapshot.port(port).is_none() {
                 return true;
@@ -298,7 +336,10 @@ impl Worker {
             // A half without a descriptor, or with one that epoll refuses, is visited every pass: slower, but not deaf.
             let pollable = |half: &dyn PortRx| half.poll_fd().is_some_and(|fd| epoll.add(fd, token).is_ok());
             if !engine.receivers(port).iter().all(|half| pollable(half.as_ref())) {
-                unpollable.push(port);
+                self.unpollable.push(port);
+            }
+            if engine.receivers(port).iter().any(|half| half.drives_device()) {
+                self.driven.push(port);
             }
             false
         });
@@ -308,7 +349,9 @@ impl Worker {
     fn forget(&mut self, port: PortId) {
         self.unpublished.retain(|&other| other != port);
         self.unpollable.retain(|&other| other != port);
+        self.driven.retain(|&other| other != port);
         self.hot.retain(|&other| other != port);
+        self.rest.forget(port);
         for half in self.engine.receivers(port) {
             if let Some(fd) = half.poll_fd() {
                 let _ = self.setup.epoll.remove(fd);

@@ -177,9 +177,14 @@ fn uplink(doc: &mut Document<'_>) -> Option<Uplink> {
     let device: Option<String> = doc.take("uplink.device", "an interface name, as in \"eth0\"");
     let device = device.and_then(|device| interface_name(doc, "uplink.device", device));
     let (mode, tx) = (xdp_mode(doc), uplink_tx(doc));
+    let busy_poll: Option<bool> = doc.take("uplink.busy_poll", "true or false");
     let kind = match kind.as_str() {
         "udp" => {
-            for (key, given) in [("uplink.mode", mode.is_some()), ("uplink.tx", tx.is_some())] {
+            for (key, given) in [
+                ("uplink.mode", mode.is_some()),
+                ("uplink.tx", tx.is_some()),
+                ("uplink.busy_poll", busy_poll.is_some()),
+            ] {
                 if given {
                     doc.fault(key, "it is for uplink.kind = \"xdp\" only", "take it out, or change the kind");
                 }
@@ -188,16 +193,31 @@ fn uplink(doc: &mut Document<'_>) -> Option<Uplink> {
         }
         "xdp" => {
             doc.require("uplink.device", "device = \"eth0\", the NIC of the network between the nodes");
-            let (mode, tx) = (mode.unwrap_or_default(), tx.unwrap_or(UplinkTx::Auto));
-            UplinkKind::Xdp(XdpUplink { device: device.clone().unwrap_or_default(), mode, tx })
+            UplinkKind::Xdp(XdpUplink {
+                device: device.clone().unwrap_or_default(),
+                mode: mode.unwrap_or_default(),
+                tx: tx.unwrap_or(UplinkTx::Auto),
+                busy_poll: busy_poll.unwrap_or(false),
+            })
         }
         _ => {
             doc.fault("uplink.kind", &format!("{kind:?} is no kind of uplink"), "use \"udp\" or \"xdp\"");
             UplinkKind::Udp
         }
     };
-    let mtu = mtu(doc)?;
-    Some(Uplink { kind, v4, v6, device, mtu })
+    let (mtu, hold_us) = (mtu(doc), hold_us(doc));
+    Some(Uplink { kind, v4, v6, device, mtu: mtu?, hold_us: hold_us? })
+}
+
+fn hold_us(doc: &mut Document<'_>) -> Option<u32> {
+    let key = "uplink.hold_us";
+    let expected = format!("a number of microseconds from 0, which is off, to {}", limits::HOLD_US_MAX);
+    let hold_us: u32 = doc.take(key, &expected).unwrap_or(20);
+    if hold_us > limits::HOLD_US_MAX {
+        doc.fault(key, &format!("{hold_us} is out of range"), &format!("write {expected}"));
+        return None;
+    }
+    Some(hold_us)
 }
 
 /// The mode, where the key is given: none in it for `auto`.

@@ -38,7 +38,9 @@ pub const KEYS: &[KeySpec] = keys! {
     "uplink.device" false |config| config.uplink.as_ref().and_then(|uplink| uplink.device.clone());
     "uplink.mode" false |config| config.uplink.as_ref().and_then(|uplink| uplink.xdp()?.mode);
     "uplink.tx" false |config| config.uplink.as_ref().and_then(|uplink| Some(uplink.xdp()?.tx));
+    "uplink.busy_poll" false |config| config.uplink.as_ref().and_then(|uplink| Some(uplink.xdp()?.busy_poll));
     "uplink.mtu" true |config| config.uplink.as_ref().map(|uplink| uplink.mtu);
+    "uplink.hold_us" false |config| config.uplink.as_ref().map(|uplink| uplink.hold_us);
     "vxlan.vni" false |config| config.vxlan.vni;
     "vxlan.port" false |config| config.vxlan.port;
     "vxlan.dscp_copy" false |config| config.vxlan.dscp_copy;

@@ -43,7 +43,7 @@ fn the_contracts_file_is_understood() {
     assert_eq!(config.node.cluster_cidrs.len(), 2);
     let uplink = config.uplink.unwrap();
     assert_eq!(uplink.addresses().collect::<Vec<_>>(), ["172.31.0.1".parse::<IpAddr>().unwrap()]);
-    assert_eq!((uplink.kind, uplink.mtu), (UplinkKind::Udp, UplinkMtu::Auto));
+    assert_eq!((uplink.kind, uplink.mtu, uplink.hold_us), (UplinkKind::Udp, UplinkMtu::Auto, 20));
     assert_eq!((config.vxlan.vni.get(), config.vxlan.port, config.vxlan.dscp_copy), (1, 4789, false));
     assert_eq!(config.workers.cpus.unwrap().cpus, [0, 1]);
 }
@@ -77,13 +77,15 @@ fn an_xdp_uplink_takes_the_best_mode_unless_one_is_named() {
         parse(&text).unwrap().uplink.unwrap().kind
     };
     let device = "eth0".to_owned();
-    let best = UplinkKind::Xdp(XdpUplink { device: device.clone(), mode: None, tx: UplinkTx::Auto });
+    let best = UplinkKind::Xdp(XdpUplink { device: device.clone(), mode: None, tx: UplinkTx::Auto, busy_poll: false });
     assert_eq!(of(""), best);
     assert_eq!(of("mode = \"auto\"\ntx = \"auto\""), best);
-    let named = UplinkKind::Xdp(XdpUplink { device, mode: Some(XdpMode::Generic), tx: UplinkTx::Udp });
+    let named =
+        UplinkKind::Xdp(XdpUplink { device, mode: Some(XdpMode::Generic), tx: UplinkTx::Udp, busy_poll: false });
     assert_eq!(of("mode = \"generic\"\ntx = \"udp\""), named);
-    let forced = UplinkKind::Xdp(XdpUplink { device: "eth0".to_owned(), mode: None, tx: UplinkTx::Xdp });
-    assert_eq!(of("tx = \"xdp\""), forced);
+    let forced =
+        UplinkKind::Xdp(XdpUplink { device: "eth0".to_owned(), mode: None, tx: UplinkTx::Xdp, busy_poll: true });
+    assert_eq!(of("tx = \"xdp\"\nbusy_poll = true"), forced);
 }
 
 #[test]
@@ -128,8 +130,18 @@ fn a_wrong_value_is_refused_with_line_key_and_remedy() {
         ("uplink", "address = \"172.31.0.1\"\ntx = \"xdp\"", "uplink.tx: it is for uplink.kind = \"xdp\" only"),
         (
             "uplink",
+            "address = \"172.31.0.1\"\nbusy_poll = true",
+            "uplink.busy_poll: it is for uplink.kind = \"xdp\" only",
+        ),
+        (
+            "uplink",
             "kind = \"tcp\"\naddress = \"172.31.0.1\"",
             "uplink.kind: \"tcp\" is no kind of uplink; use \"udp\" or \"xdp\"",
+        ),
+        (
+            "uplink",
+            "address = \"172.31.0.1\"\nhold_us = 1001",
+            "uplink.hold_us: 1001 is out of range; write a number of microseconds from 0, which is off, to 1000",
         ),
         ("uplink", "address = \"224.0.0.1\"", "224.0.0.1 is no address other nodes can reach"),
         ("uplink", "address = \"0.0.0.0\"", "0.0.0.0 is no address other nodes can reach"),
@@ -173,6 +185,7 @@ fn a_wrong_value_is_refused_with_line_key_and_remedy() {
         ("workers", "cpus = \"0-64\"", "that is 65 workers, more than 64"),
         ("workers", "flow_cache = 4194305", "4194305 flows are too many"),
         ("workers", "flow_cache = -1", "workers.flow_cache"),
+        ("uplink", "address = \"172.31.0.1\"\nhold_us = -1", "uplink.hold_us: "),
         ("workers", "poll = \"lazy\"", "workers.poll: unknown variant `lazy`"),
         ("control", "socket = \"podwired.sock\"", "control.socket: \"podwired.sock\" is not an absolute path"),
         ("control", "state_dir = \"lib\"", "control.state_dir: \"lib\" is not an absolute path"),

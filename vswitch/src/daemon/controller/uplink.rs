@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use podwire_control::model::{Counter, Uplink, XdpReport};
 
 use super::Controller;
-use crate::port::xdp::{UplinkTx, XdpStatus};
+use crate::port::xdp::{BusyPoll, UplinkTx, XdpStatus};
 
 impl Controller {
     /// The uplink, where there is one.
@@ -42,6 +42,7 @@ fn xdp_report(xdp: Result<&XdpStatus, &str>, asked: UplinkTx, workers: usize) ->
             queues: u32::try_from(status.queues()).unwrap_or(u32::MAX),
             tx: if status.senders() > 0 { "xdp" } else { "udp" }.into(),
             tx_why: tx_why(status, asked, workers),
+            busy_poll: busy_poll(status),
         },
         Err(why) => XdpReport {
             mode: "udp".into(),
@@ -49,6 +50,7 @@ fn xdp_report(xdp: Result<&XdpStatus, &str>, asked: UplinkTx, workers: usize) ->
             queues: 0,
             tx: "udp".into(),
             tx_why: "the NIC can do no AF_XDP".into(),
+            busy_poll: "off".into(),
         },
     }
 }
@@ -62,6 +64,20 @@ fn tx_why(status: &XdpStatus, asked: UplinkTx, workers: usize) -> String {
         UplinkTx::Auto if senders > 0 => "zero-copy mode".into(),
         UplinkTx::Auto => "copy mode, where UDP_SEGMENT is faster".into(),
         UplinkTx::Udp | UplinkTx::Xdp => format!("uplink.tx = \"{}\"", asked.name()),
+    }
+}
+
+fn busy_poll(status: &XdpStatus) -> String {
+    match (status.busy_poll(), status.queues_without_napi()) {
+        (BusyPoll::Off, _) => "off".into(),
+        (BusyPoll::Refused(errno), _) => {
+            format!("off, the kernel refuses it: {}; it needs Linux 5.11 and CAP_NET_ADMIN", errno.desc())
+        }
+        (BusyPoll::On, 0) => "on".into(),
+        (BusyPoll::On, without) => format!(
+            "on, but for {without} of {} queues: the kernel knows no NAPI instance that serves them",
+            status.queues()
+        ),
     }
 }
 

@@ -30,7 +30,7 @@ fn nic() -> Nic {
         gso_max_size: 0,
         other: None,
     };
-    Nic { link, hop_limits: [64, 32] }
+    Nic { link, hop_limits: [64, 32], send_bytes_max: 3_826 }
 }
 
 #[test]
@@ -45,6 +45,9 @@ fn a_way_is_made_of_what_route_nic_and_neighbour_say() {
     assert_eq!(decide(&nic(), "10.9.0.2", &narrow), Ok(Way { mtu: 1_300, hop_limit: 9, ..wanted }));
     let wide = RouteTo { mtu: Some(9_000), ..route };
     assert_eq!(decide(&nic(), "10.9.0.2", &wide), Ok(wanted), "not more than the NIC takes");
+    let mut jumbo = Nic { send_bytes_max: 9_000, ..nic() };
+    jumbo.link.mtu = 9_000;
+    assert_eq!(decide(&jumbo, "10.9.0.2", &route), Ok(Way { mtu: 9_000, ..wanted }));
 }
 
 #[test]
@@ -62,7 +65,7 @@ fn what_is_not_certain_has_no_way_and_says_why() {
         (nic(), RouteTo { plain: false, ..route }, Some(resolved), "its route is a tunnel's, or this node's own"),
         (changed(|link| link.up = false), route, Some(resolved), "nic is not there or down"),
         (changed(|link| link.mac = None), route, Some(resolved), "nic has no MAC address"),
-        (changed(|link| link.mtu = 9_000), route, Some(resolved), "its MTU of 9000 is more than the 3826 bytes"),
+        (changed(|link| link.mtu = 3_827), route, Some(resolved), "its MTU of 3827 is more than the 3826 bytes"),
     ] {
         let why = way(&nic, ip("10.20.0.1"), &route, neighbour.as_ref()).unwrap_err().to_string();
         assert!(why.starts_with(wanted), "{why}");
@@ -96,7 +99,7 @@ fn the_ways_follow_neighbours_routes_and_links_within_a_second() {
     near.enter(|| {
         let ways = Arc::new(Ways::default());
         let sources = vec![ip("10.9.0.1"), ip("fd00:9::1")];
-        let mut underlay = Underlay::open("nic", sources, Arc::clone(&ways)).unwrap();
+        let mut underlay = Underlay::open("nic", 3_826, sources, Arc::clone(&ways)).unwrap();
         let remotes = ["10.9.0.2", "fd00:9::2", "10.20.0.1"].map(ip);
         // The far end's IPv6 may take a second or two to be ready.
         settle(&mut underlay, &remotes, Duration::from_secs(8), |now| {

@@ -144,8 +144,7 @@ impl PortRx for UdpRx {
             return RxStatus::More;
         }
         let status = self.receive(pool, batch, frames_max);
-        self.coalescer.finish(batch);
-        status
+        status.in_midstream(self.coalescer.finish(batch))
     }
 
     /// A burst is bounded in bytes by [`Self::fetch`], and all of it together is what segments are joined in.

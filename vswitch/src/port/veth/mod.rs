@@ -19,7 +19,7 @@ use crate::frame::{Batch, FramePool};
 use crate::limits::BATCH_FRAMES;
 use crate::sys::bpf::AttachMode;
 use crate::sys::netlink::Netlink;
-use crate::sys::xsk::{Slot, Unsent, XskReceiver, XskSender, XskStatistics, XskWatch};
+use crate::sys::xsk::{SLOT_DATA_BYTES, Slot, XskReceiver, XskSender, XskStatistics, XskWatch};
 
 /// A veth pair that is served.
 #[derive(Debug)]
@@ -183,10 +183,11 @@ impl VethTx {
 impl PortTx for VethTx {
     fn tx(&mut self, out: &Outgoing<'_>) -> Result<(), TxError> {
         for (headers, payload) in out.packets() {
-            self.socket.send_packet(&[headers, payload]).map_err(|unsent| match unsent {
-                Unsent::Full => TxError::Full,
-                Unsent::TooLong => TxError::TooBig { path_mtu: None },
-            })?;
+            // The socket may send it in several slots, and the pair would drop it.
+            if headers.len() + payload.len() > SLOT_DATA_BYTES {
+                return Err(TxError::TooBig { path_mtu: None });
+            }
+            self.socket.send_packet(&[headers, payload]).map_err(|_full| TxError::Full)?;
         }
         Ok(())
     }

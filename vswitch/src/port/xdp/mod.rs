@@ -17,7 +17,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 pub use rx::XdpRx;
-pub use status::XdpStatus;
+pub use status::{BusyPoll, XdpStatus};
 pub use tx::{XdpTx, XdpTxSpec};
 pub use ways::{Way, WayTable, Ways};
 
@@ -27,7 +27,9 @@ use super::udp::UdpTx;
 use crate::limits::IP_BYTES_MAX;
 use crate::sys::bpf::{AttachMode, BpfError, NicLock, QUEUES_MAX, SteerSpec, Steering, detach_ours};
 use crate::sys::netlink::{Netlink, NetlinkError};
-use crate::sys::xsk::{BindMode, SLOT_DATA_BYTES, SlotPlan, XskError, XskSender, XskSocket, XskSpec, queues};
+use crate::sys::xsk::{
+    BindMode, SLOT_DATA_BYTES, SlotPlan, XskError, XskReceiver, XskSender, XskSocket, XskSpec, queues,
+};
 use crate::wire::ethernet;
 
 /// Longest frame that comes in several slots: the longest IP packet behind an Ethernet header.
@@ -104,15 +106,6 @@ impl UplinkTx {
     }
 }
 
-/// Longest outer IP packet in bytes that can be sent: what fits one slot behind an Ethernet header.
-pub const SEND_BYTES_MAX: u16 = {
-    let bytes = SLOT_DATA_BYTES - ethernet::HEADER_LEN;
-    assert!(bytes <= 0xffff, "a slot is short");
-    #[allow(clippy::cast_possible_truncation, reason = "asserted above")]
-    let bytes = bytes as u16;
-    bytes
-};
-
 /// What the uplink shall be.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct XdpSpec {
@@ -126,6 +119,8 @@ pub struct XdpSpec {
     pub mode: Option<XdpMode>,
     /// How tunnels are sent.
     pub tx: UplinkTx,
+    /// Whether workers are to have the driver look for packets themselves.
+    pub busy_poll: bool,
     /// Workers to serve.
     pub workers: usize,
 }
@@ -232,7 +227,8 @@ impl XdpUplink {
         let count = spec.workers.max(1);
         let (receivers, senders): (Vec<_>, Vec<_>) =
             sockets.into_iter().map(|XskSocket { receiver, sender }| (receiver, sender)).unzip();
-        let status = Arc::new(XdpStatus::new(mode, passed_over, &receivers)?);
+        let busy_poll = if spec.busy_poll { prefer_busy_poll(&receivers) } else { BusyPoll::Off };
+        let status = Arc::new(XdpStatus::new(mode, passed_over, &receivers, busy_poll)?);
         let mut workers: Vec<Vec<XdpRx>> = (0..count).map(|_| Vec::new()).collect();
         for (at, receiver) in receivers.into_iter().enumerate() {
             workers[at % count].push(XdpRx::new(receiver, Arc::clone(&status)));
@@ -256,6 +252,14 @@ impl XdpUplink {
             }
             None => Box::new(udp),
         }
+    }
+}
+
+/// All queues or none. One that was asked for before another was refused is simply not driven.
+fn prefer_busy_poll(receivers: &[XskReceiver]) -> BusyPoll {
+    match receivers.iter().try_for_each(XskReceiver::prefer_busy_poll) {
+        Ok(()) => BusyPoll::On,
+        Err(errno) => BusyPoll::Refused(errno),
     }
 }
 

@@ -5,8 +5,8 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::XdpStatus;
 use super::outer::{Unsound, read};
+use super::{BusyPoll, XdpStatus};
 use crate::frame::{Batch, Frame, FramePool};
 use crate::limits::BATCH_FRAMES;
 use crate::port::{Coalescer, PortRx, RxStatus, TURN_BYTES};
@@ -18,11 +18,23 @@ pub struct XdpRx {
     socket: XskReceiver,
     coalescer: Coalescer,
     status: Arc<XdpStatus>,
+    busy_poll: bool,
 }
 
 impl XdpRx {
     pub(super) fn new(socket: XskReceiver, status: Arc<XdpStatus>) -> Self {
-        Self { socket, coalescer: Coalescer::of_tunnel(), status }
+        let busy_poll = status.busy_poll() == BusyPoll::On;
+        Self { socket, coalescer: Coalescer::of_tunnel(), status, busy_poll }
+    }
+
+    /// The next slot of the queue; has the driver look once when there is none.
+    fn next(&mut self, looked: &mut bool) -> Option<Slot> {
+        let slot = self.socket.receive();
+        if slot.is_some() || std::mem::replace(looked, true) {
+            return slot;
+        }
+        self.socket.poll_driver();
+        self.socket.receive()
     }
 
     /// Adds the next packet of the queue to the batch, which has room for a frame; false when it is dropped since it is
@@ -98,24 +110,28 @@ impl PortRx for XdpRx {
     fn rx(&mut self, pool: &mut FramePool, batch: &mut Batch, budget: usize) -> RxStatus {
         let frames_max = batch.len() + budget.min(batch.room()).min(pool.free());
         let mut status = RxStatus::More;
-        let (mut packets, mut bytes) = (0, 0);
+        let (mut packets, mut bytes, mut looked) = (0, 0, !self.busy_poll);
         while batch.len() < frames_max && bytes < TURN_BYTES {
-            let Some(slot) = self.socket.receive() else {
+            let Some(slot) = self.next(&mut looked) else {
                 status = RxStatus::Drained;
                 break;
             };
             bytes += self.socket.bytes(&slot).len();
             packets += u64::from(self.add(slot, pool, batch));
         }
-        self.coalescer.finish(batch);
+        let midstream = self.coalescer.finish(batch);
         self.status.frames.fetch_add(packets, Ordering::Relaxed);
         self.socket.refill_when_due(status == RxStatus::Drained);
-        status
+        status.in_midstream(midstream)
     }
 
     /// A burst is bounded in bytes, and all of it together is what segments are joined in.
     fn step_frames(&self) -> usize {
         BATCH_FRAMES
+    }
+
+    fn drives_device(&self) -> bool {
+        self.busy_poll
     }
 
     fn poll_fd(&self) -> Option<BorrowedFd<'_>> {

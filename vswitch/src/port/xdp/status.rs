@@ -2,8 +2,22 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use nix::errno::Errno;
+
 use super::XdpMode;
-use crate::sys::xsk::{XskError, XskReceiver, XskStatistics, XskWatch};
+use crate::sys::xsk::{XskError, XskReceiver, XskStatistics, XskWatch, packet_bytes_max};
+use crate::wire::ethernet;
+
+/// Whether workers have the driver look for packets themselves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BusyPoll {
+    /// Not asked for.
+    Off,
+    /// Asked for, and refused by the kernel.
+    Refused(Errno),
+    /// They do.
+    On,
+}
 
 /// How the uplink fares. Counted by the workers, read by the control side.
 #[derive(Debug)]
@@ -12,6 +26,7 @@ pub struct XdpStatus {
     passed_over: Vec<String>,
     watches: Vec<XskWatch>,
     multi_buffer: bool,
+    busy_poll: BusyPoll,
     senders: AtomicUsize,
     pub(super) frames: AtomicU64,
     pub(super) malformed: AtomicU64,
@@ -20,12 +35,18 @@ pub struct XdpStatus {
 }
 
 impl XdpStatus {
-    pub(super) fn new(mode: XdpMode, passed_over: Vec<String>, receivers: &[XskReceiver]) -> Result<Self, XskError> {
+    pub(super) fn new(
+        mode: XdpMode,
+        passed_over: Vec<String>,
+        receivers: &[XskReceiver],
+        busy_poll: BusyPoll,
+    ) -> Result<Self, XskError> {
         Ok(Self {
             mode,
             passed_over,
             watches: receivers.iter().map(XskReceiver::watch).collect::<Result<_, _>>()?,
             multi_buffer: receivers.iter().all(XskReceiver::is_multi_buffer),
+            busy_poll,
             senders: AtomicUsize::new(0),
             frames: AtomicU64::new(0),
             malformed: AtomicU64::new(0),
@@ -72,6 +93,24 @@ impl XdpStatus {
     #[must_use]
     pub fn is_multi_buffer(&self) -> bool {
         self.multi_buffer
+    }
+
+    /// Longest outer IP packet in bytes that can be sent this way: what fits the slots of one behind an Ethernet header.
+    #[must_use]
+    pub fn send_bytes_max(&self) -> u16 {
+        u16::try_from(packet_bytes_max(self.multi_buffer) - ethernet::HEADER_LEN).unwrap_or(u16::MAX)
+    }
+
+    /// Whether workers busy-poll.
+    #[must_use]
+    pub fn busy_poll(&self) -> BusyPoll {
+        self.busy_poll
+    }
+
+    /// Queues that are not busy-polled, since the kernel knows no NAPI instance of theirs, or not yet.
+    #[must_use]
+    pub fn queues_without_napi(&self) -> usize {
+        self.watches.iter().filter(|watch| !watch.has_napi()).count()
     }
 
     /// Frames that came this way, and not through the UDP sockets beside.

@@ -22,7 +22,7 @@ const COPY_MODES: [XdpMode; 2] = [XdpMode::Native, XdpMode::Generic];
 
 fn spec(mode: Option<XdpMode>) -> XdpSpec {
     let addresses = ["10.9.0.1", "fd00:9::1"].map(|text| text.parse().unwrap()).to_vec();
-    XdpSpec { device: "nic".into(), addresses, port: PORT, mode, tx: UplinkTx::Auto, workers: 1 }
+    XdpSpec { device: "nic".into(), addresses, port: PORT, mode, tx: UplinkTx::Auto, busy_poll: false, workers: 1 }
 }
 
 fn udp_uplink(host: u8) -> UdpUplink {
@@ -93,6 +93,39 @@ fn frames_come_as_through_the_udp_uplink_and_in_order() {
             assert_eq!(status.statistics(), XskStatistics::default());
         });
     }
+}
+
+#[test]
+fn a_half_that_busy_polls_gets_all_that_comes() {
+    for mode in COPY_MODES {
+        let (near, far) = wire();
+        let mut sender = far.enter(|| udp_uplink(2));
+        near.enter(|| {
+            let mut uplink = XdpUplink::open(&XdpSpec { busy_poll: true, ..spec(Some(mode)) }).unwrap();
+            let rx = &mut uplink.workers[0][0];
+            assert!(rx.drives_device());
+            for number in 0..300 {
+                send(&mut sender, "10.9.0.1", &inner(number, 20 + number));
+                let (bytes, _) = receive(rx, 1).remove(0);
+                assert_eq!(bytes, [&VXLAN_HEADER[..], &inner(number, 20 + number)].concat(), "{mode}, frame {number}");
+            }
+            let status = uplink.attachment.status();
+            assert_eq!(status.busy_poll(), BusyPoll::On, "{mode}");
+            // It depends on the kernel whether it knows a veth's in native mode.
+            assert!(mode == XdpMode::Native || status.queues_without_napi() == 1);
+            assert_eq!(status.statistics(), XskStatistics::default());
+        });
+    }
+}
+
+#[test]
+fn busy_polling_is_off_unless_asked_for() {
+    let (near, _far) = wire();
+    near.enter(|| {
+        let uplink = XdpUplink::open(&spec(None)).unwrap();
+        assert_eq!(uplink.attachment.status().busy_poll(), BusyPoll::Off);
+        assert!(!uplink.workers[0][0].drives_device());
+    });
 }
 
 #[test]

@@ -1,15 +1,17 @@
 //! The sending half of a socket: its ring, the completion ring, and the slots that go round between the two.
 
 use std::io;
+use std::ops::Range;
 use std::os::fd::AsRawFd;
 
+use arrayvec::ArrayVec;
 use nix::errno::Errno;
 use xsk_rs::socket::TxQueue;
 use xsk_rs::umem::frame::FrameDesc;
 use xsk_rs::{CompQueue, Umem};
 
 use super::receive::Bound;
-use super::{BURST, BindMode, Census, SLOT_BYTES, SLOT_DATA_BYTES};
+use super::{BURST, BindMode, Census, PACKET_SLOTS_MAX, SLOT_BYTES, SLOT_DATA_BYTES, packet_bytes_max};
 
 /// Option of linux/if_xdp.h that libc does not have.
 const XDP_MAX_TX_SKB_BUDGET: libc::c_int = 9;
@@ -24,7 +26,7 @@ pub struct TxSlot(FrameDesc);
 pub enum Unsent {
     /// All slots, or all places of the ring, are in use.
     Full,
-    /// It does not fit a slot.
+    /// It is longer than [`packet_bytes_max`].
     TooLong,
 }
 
@@ -37,10 +39,11 @@ pub struct XskSender {
     umem: Umem,
     queue: u32,
     mode: BindMode,
+    multi_buffer: bool,
     /// Slots nobody uses, last in first out, so that they stay in cache.
     free: Vec<FrameDesc>,
     slots: usize,
-    /// Packets the ring holds.
+    /// Slots the ring holds.
     ring: usize,
     in_tx: usize,
     held: usize,
@@ -48,8 +51,9 @@ pub struct XskSender {
 
 impl XskSender {
     pub(super) fn new((tx, completion): (TxQueue, CompQueue), umem: Umem, bound: Bound, free: Vec<FrameDesc>) -> Self {
-        let (slots, Bound { queue, mode, .. }) = (free.len(), bound);
-        Self { tx, completion, umem, queue, mode, free, slots, ring: slots.next_power_of_two(), in_tx: 0, held: 0 }
+        let (slots, Bound { queue, mode, multi_buffer }) = (free.len(), bound);
+        let ring = slots.next_power_of_two();
+        Self { tx, completion, umem, queue, mode, multi_buffer, free, slots, ring, in_tx: 0, held: 0 }
     }
 
     /// The queue it serves.
@@ -76,12 +80,11 @@ impl XskSender {
 
     /// Writes the spans into a slot as one packet; false when they do not fit, which leaves it empty.
     pub fn write(&mut self, slot: &mut TxSlot, spans: &[&[u8]]) -> bool {
+        let len = len_of(spans);
+        let fits = len <= SLOT_DATA_BYTES;
         // SAFETY: the slot is a token of this socket's memory which no ring has, and it is borrowed for us alone.
-        let mut data = unsafe { self.umem.data_mut(&mut slot.0) };
-        let mut cursor = data.cursor();
-        cursor.set_pos(0);
-        let fits = spans.iter().map(|span| span.len()).sum::<usize>() <= SLOT_DATA_BYTES;
-        fits && spans.iter().all(|span| io::Write::write_all(&mut cursor, span).is_ok())
+        unsafe { write(&self.umem, &mut slot.0, part(spans, 0..if fits { len } else { 0 })) };
+        fits
     }
 
     /// Makes a slot free again that is not sent after all.
@@ -105,27 +108,39 @@ impl XskSender {
         Ok(())
     }
 
-    /// Queues the spans as one packet, which the next kick sends. When all slots are in use, those that the kernel has sent
-    /// by now are taken back.
+    /// Queues the spans as one packet, which the next kick sends: in one slot, or in as many as it takes, all or none. When
+    /// too few are free, those that the kernel has sent by now are taken back.
     ///
     /// # Errors
     /// [`Unsent`]; nothing is queued then.
     pub fn send_packet(&mut self, spans: &[&[u8]]) -> Result<(), Unsent> {
-        let mut slot = match self.take() {
-            Some(slot) => slot,
-            None => {
-                self.kick_all();
-                self.take().ok_or(Unsent::Full)?
-            }
-        };
-        if !self.write(&mut slot, spans) {
-            self.release(slot);
+        let len = len_of(spans);
+        if len > packet_bytes_max(self.multi_buffer) {
             return Err(Unsent::TooLong);
         }
-        self.send(slot).map_err(|slot| {
-            self.release(slot);
-            Unsent::Full
-        })
+        let count = len.div_ceil(SLOT_DATA_BYTES).max(1);
+        if self.free.len() < count {
+            self.take_back();
+        }
+        if self.free.len() < count {
+            self.kick_all();
+        }
+        let from = self.free.len().checked_sub(count).ok_or(Unsent::Full)?;
+        let mut slots: ArrayVec<FrameDesc, PACKET_SLOTS_MAX> = self.free.drain(from..).collect();
+        for (at, slot) in slots.iter_mut().enumerate() {
+            let bytes = at * SLOT_DATA_BYTES..len.min((at + 1) * SLOT_DATA_BYTES);
+            slot.set_options(if bytes.end < len { libc::XDP_PKT_CONTD } else { 0 });
+            // SAFETY: the slot was free, so that no ring and nobody else has it.
+            unsafe { write(&self.umem, slot, part(spans, bytes)) };
+        }
+        // SAFETY: the slots are ours alone, of this socket's memory, and given up here.
+        if unsafe { self.tx.produce(&slots) } == 0 {
+            slots.iter_mut().for_each(|slot| slot.set_options(0));
+            self.free.extend(slots);
+            return Err(Unsent::Full);
+        }
+        self.in_tx += count;
+        Ok(())
     }
 
     /// Tells the kernel to send what is queued, where it has to be told, and takes back what it has sent. The kernel
@@ -209,5 +224,35 @@ impl XskSender {
     #[must_use]
     pub fn census(&self) -> Census {
         Census { free: self.free.len(), fill: 0, rx: 0, tx: self.in_tx, held: self.held }
+    }
+}
+
+fn len_of(spans: &[&[u8]]) -> usize {
+    spans.iter().map(|span| span.len()).sum()
+}
+
+/// What of the spans, laid end to end, is in the range.
+fn part<'a>(spans: &'a [&'a [u8]], range: Range<usize>) -> impl Iterator<Item = &'a [u8]> {
+    let mut start = 0;
+    spans.iter().map(move |span| {
+        let within = |at: usize| at.saturating_sub(start).min(span.len());
+        let (from, to) = (within(range.start), within(range.end));
+        start += span.len();
+        &span[from..to]
+    })
+}
+
+/// Writes bytes, no more than fit, into a slot in place of what is there.
+///
+/// # Safety
+/// The slot is of that memory, and nobody else has it.
+unsafe fn write<'a>(umem: &Umem, slot: &mut FrameDesc, bytes: impl Iterator<Item = &'a [u8]>) {
+    // SAFETY: as the caller says.
+    let mut data = unsafe { umem.data_mut(slot) };
+    let mut cursor = data.cursor();
+    cursor.set_pos(0);
+    for span in bytes {
+        let written = io::Write::write_all(&mut cursor, span);
+        debug_assert!(written.is_ok(), "a slot has room for what was counted");
     }
 }

@@ -7,6 +7,7 @@ use super::*;
 use crate::sys::bpf::{AttachMode, SteerSpec, Steering};
 use crate::sys::netlink::Netlink;
 use crate::sys::netns::testing::{TestNetns, wire};
+use crate::wire::checksum;
 
 const PORT: u16 = 4_789;
 
@@ -144,6 +145,67 @@ fn packets_are_sent_and_their_slots_come_back() {
     });
 }
 
+/// An Ethernet frame to this MAC with a UDP datagram to 10.9.0.2:7000 of so many bytes.
+fn datagram_frame(to: [u8; 6], len: usize) -> Vec<u8> {
+    let [udp_len, total] = [len + 8, len + 28].map(|len| u16::try_from(len).unwrap().to_be_bytes());
+    let mut ip = [&[0x45, 0][..], &total, &[0, 0, 0, 0, 64, 17, 0, 0, 10, 9, 0, 1, 10, 9, 0, 2]].concat();
+    let check = checksum::finish(checksum::sum(&ip)).to_be_bytes();
+    ip[10..12].copy_from_slice(&check);
+    let udp = [&6_000_u16.to_be_bytes()[..], &7_000_u16.to_be_bytes(), &udp_len, &[0; 2]].concat();
+    let payload: Vec<u8> = (0..len).map(|at| u8::try_from(at % 251).unwrap()).collect();
+    [&to[..], &[2, 0, 0, 0, 0, 1, 8, 0], &ip, &udp, &payload].concat()
+}
+
+#[test]
+fn a_packet_goes_out_in_as_many_slots_as_it_takes_and_they_come_back() {
+    let (near, far) = wire();
+    near.ip("link set nic mtu 65535");
+    far.ip("link set far mtu 65535");
+    let receiver = far.enter(|| UdpSocket::bind("10.9.0.2:7000").unwrap());
+    receiver.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let far_mac = far.enter(|| Netlink::open().unwrap().link("far").unwrap().mac.unwrap());
+    near.enter(|| {
+        let XskSocket { receiver: other, sender: mut socket } = open(0, BindMode::Copy).unwrap();
+        let longest = packet_bytes_max(true);
+        let edges = (1..=8).flat_map(|slots| [slots * SLOT_DATA_BYTES - 42, slots * SLOT_DATA_BYTES - 41]);
+        // More than the socket has slots, so that each is used for the first, the last and the only part of a packet.
+        for len in edges.chain([100, 8_972, 1, 100]).cycle().filter(|len| len + 42 <= longest).take(1_200) {
+            let frame = datagram_frame(far_mac.0, len);
+            // Spans that end nowhere near a slot's end.
+            let (headers, payload) = frame.split_at(42);
+            let spans: Vec<&[u8]> = std::iter::once(headers).chain(payload.chunks(1_111)).collect();
+            socket.send_packet(&spans).unwrap();
+            socket.kick_all();
+            let mut bytes = vec![0; 65_536];
+            let (got, _) = receiver.recv_from(&mut bytes).unwrap();
+            assert_eq!(bytes[..got], *payload, "{len} bytes");
+        }
+        socket.kick_all();
+        assert_eq!(socket.census(), Census { free: SlotPlan::UPLINK.send, ..Census::default() });
+        assert_eq!(socket.send_packet(&[&[0; 3_000], &vec![0; longest - 2_999]]), Err(Unsent::TooLong));
+        assert_eq!(socket.census(), Census { free: SlotPlan::UPLINK.send, ..Census::default() });
+        assert_eq!(other.watch().unwrap().statistics().unwrap(), XskStatistics::default());
+    });
+}
+
+#[test]
+fn a_packet_of_several_slots_is_queued_whole_or_not_at_all() {
+    let (near, _far) = wire();
+    near.enter(|| {
+        let mut socket = open(0, BindMode::Copy).unwrap().sender;
+        near.ip("link set nic down");
+        let three = vec![0; 2 * SLOT_DATA_BYTES + 1];
+        let sent = std::iter::from_fn(|| socket.send_packet(&[&three]).ok()).count();
+        assert_eq!(sent, SlotPlan::UPLINK.send / 3);
+        let census = socket.census();
+        assert_eq!((census.total(), census.free), (SlotPlan::UPLINK.send, SlotPlan::UPLINK.send % 3));
+        assert_eq!(socket.send_packet(&[&three]), Err(Unsent::Full));
+        assert_eq!(socket.census(), census);
+        assert_eq!(socket.send_packet(&[&[0; 60]]), Ok(()), "there is room for a short one");
+        assert_eq!(socket.census().total(), SlotPlan::UPLINK.send);
+    });
+}
+
 #[test]
 fn the_halves_of_a_socket_work_on_two_threads_with_slots_of_their_own() {
     let (near, far) = wire();
@@ -206,5 +268,32 @@ fn a_nic_says_how_many_queues_it_receives_and_sends_on() {
         assert_eq!(queues("lo").unwrap(), Queues { receive: 1, send: 1 }, "its driver does not say");
         let error = queues("nowhere").unwrap_err().to_string();
         assert!(error.contains("nowhere"), "{error}");
+    });
+}
+
+/// Takes `CAP_NET_ADMIN` from the calling thread (linux/capability.h).
+fn without_net_admin() {
+    const NET_ADMIN: u32 = 1 << 12;
+    let header = [0x2008_0522_u32, 0];
+    // Effective, permitted, inheritable; for the first 32 and for the others.
+    let mut sets = [[0_u32; 3]; 2];
+    // SAFETY: header and sets are those of the version that the header names, and outlive the calls.
+    unsafe {
+        assert_eq!(libc::syscall(libc::SYS_capget, header.as_ptr(), sets.as_mut_ptr()), 0);
+        sets[0][0] &= !NET_ADMIN;
+        assert_eq!(libc::syscall(libc::SYS_capset, header.as_ptr(), sets.as_ptr()), 0);
+    }
+}
+
+#[test]
+fn busy_polling_needs_a_capability() {
+    let (near, _far) = wire();
+    near.enter(|| {
+        let mut socket = open(0, BindMode::Copy).unwrap().receiver;
+        assert_eq!(socket.prefer_busy_poll(), Ok(()));
+        socket.poll_driver();
+        assert_conserved(&mut socket);
+        without_net_admin();
+        assert_eq!(socket.prefer_busy_poll(), Err(Errno::EPERM));
     });
 }

@@ -8,6 +8,7 @@ use podwire_control::model::{Mac, Vni};
 
 use super::*;
 use crate::compile::{Device, HOST_PORT, Inputs, NodeSpec, compile, empty};
+use crate::frame::{Gso, GsoKind};
 use crate::port::{Flushed, Outgoing, PortCaps, TxError};
 use crate::stats::Event;
 use crate::wire::nd;
@@ -80,6 +81,47 @@ fn a_turn_without_a_free_buffer_is_counted() {
             assert_eq!(engine.turn(&snapshot(), MonoNs(1), PORT), Turn { status: RxStatus::More, frames: 0 });
         }
         assert_eq!(engine.stats().snapshot().event(Event::PoolEmpty), expected);
+    }
+}
+
+/// A device whose next burst stands for so many segments, and ends as it says.
+#[derive(Debug)]
+struct Burst {
+    segments: u16,
+    status: RxStatus,
+}
+
+impl PortRx for Burst {
+    fn rx(&mut self, pool: &mut FramePool, batch: &mut Batch, _budget: usize) -> RxStatus {
+        let mut frame = pool.take().unwrap();
+        frame.fill(&vec![0; 14 + 10 * usize::from(self.segments)]);
+        frame.offload.gso = Some(Gso { kind: GsoKind::Udp, size: 10, header_len: 14 });
+        batch.push(frame);
+        self.status
+    }
+
+    fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+}
+
+#[test]
+fn a_small_burst_in_midstream_is_told_unless_another_half_has_more() {
+    let few = u16::try_from(HOLD_SEGMENTS_MAX).unwrap() - 1;
+    let (drained, midstream, more) = (RxStatus::Drained, RxStatus::Midstream, RxStatus::More);
+    for (halves, expected) in [
+        (&[(few, midstream)][..], midstream),
+        (&[(few + 1, midstream)], drained),
+        (&[(few, drained)], drained),
+        (&[(few, midstream), (few, drained)], midstream),
+        (&[(few, more), (few, midstream)], more),
+        (&[(few, midstream), (few, more)], more),
+        (&[(few, midstream), (few, RxStatus::Closed)], RxStatus::Closed),
+    ] {
+        let mut engine = Engine::new(Arc::new(WorkerStats::new(PORTS_MAX)), 0);
+        let half = |&(segments, status)| -> Box<dyn PortRx> { Box::new(Burst { segments, status }) };
+        engine.attach(PORT, halves.iter().map(half).collect(), Box::new(Odd::default()));
+        assert_eq!(engine.turn(&snapshot(), MonoNs(1), PORT).status, expected, "{halves:?}");
     }
 }
 

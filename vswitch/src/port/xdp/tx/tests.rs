@@ -28,6 +28,8 @@ fn ips(texts: [&str; 2]) -> Vec<IpAddr> {
 /// The far end: sees what comes as it is on the wire.
 struct Far {
     receiver: XskReceiver,
+    /// The slots so far of a frame that comes in several.
+    partial: Vec<u8>,
     _steering: Steering,
     mac: Mac,
 }
@@ -43,7 +45,7 @@ impl Far {
             let mut steering = Steering::load(&spec).unwrap();
             steering.attach("far", link.index, AttachMode::Native).unwrap();
             steering.set_socket(0, receiver.fd()).unwrap();
-            Self { receiver, _steering: steering, mac: link.mac.unwrap() }
+            Self { receiver, partial: Vec::new(), _steering: steering, mac: link.mac.unwrap() }
         })
     }
 
@@ -52,7 +54,10 @@ impl Far {
         let mut frames = Vec::new();
         for _ in 0..400 {
             while let Some(slot) = self.receiver.receive() {
-                frames.push(self.receiver.bytes(&slot).to_vec());
+                self.partial.extend_from_slice(self.receiver.bytes(&slot));
+                if !slot.is_continued() {
+                    frames.push(std::mem::take(&mut self.partial));
+                }
                 self.receiver.release(slot);
             }
             self.receiver.refill();
@@ -86,8 +91,15 @@ impl Near {
             checksum,
         };
         let udp = UdpUplink::open(&udp).unwrap().workers.remove(0).tx;
-        let spec =
-            XdpSpec { device: "nic".into(), addresses, port: PORT, mode: Some(mode), tx: UplinkTx::Xdp, workers: 1 };
+        let spec = XdpSpec {
+            device: "nic".into(),
+            addresses,
+            port: PORT,
+            mode: Some(mode),
+            tx: UplinkTx::Xdp,
+            busy_poll: false,
+            workers: 1,
+        };
         let mut uplink = XdpUplink::open(&spec).unwrap();
         let ways = Arc::new(Ways::default());
         let tx = uplink.sending_half(0, udp, &XdpTxSpec { ways: Arc::clone(&ways), port: PORT, checksum });
@@ -179,6 +191,30 @@ fn a_frame_that_was_cut_goes_out_packet_by_packet_and_no_slot_is_lost() {
 }
 
 #[test]
+fn packets_of_several_slots_go_out_whole_between_short_ones() {
+    for mode in [XdpMode::Native, XdpMode::Generic] {
+        let (near, far) = wire();
+        near.ip("link set nic mtu 9000");
+        far.ip("link set far mtu 9000");
+        let mut far = Far::open(&far);
+        near.enter(|| {
+            let mut near = Near::open(true, mode);
+            assert_eq!(near.attachment.status().send_bytes_max(), 30_706);
+            near.over_the_nic(far.mac, 9_000);
+            for round in 0..500 {
+                for len in [8_900, 60, 3_776, 3_777] {
+                    let frame = inner(round, len);
+                    assert_eq!(near.send("10.9.0.2", &frame, None), Ok(()));
+                    assert_eq!(far.receive(1)[0][50..], *frame.bytes(), "{mode}, {len} bytes");
+                }
+            }
+            assert_eq!(near.attachment.status().sent(), 2_000);
+            assert_eq!(near.attachment.status().statistics().tx_invalid, 0);
+        });
+    }
+}
+
+#[test]
 fn what_is_longer_than_the_path_takes_is_refused_whole_and_says_what_it_takes() {
     let (near, far) = wire();
     let mut far = Far::open(&far);
@@ -221,7 +257,7 @@ fn workers_without_a_queue_of_the_nics_send_by_udp() {
     near.enter(|| {
         for (tx, wanted) in [(UplinkTx::Xdp, 2), (UplinkTx::Auto, 0), (UplinkTx::Udp, 0)] {
             let (addresses, mode) = (Vec::new(), Some(XdpMode::Generic));
-            let spec = XdpSpec { device: "nic".into(), addresses, port: PORT, mode, tx, workers: 4 };
+            let spec = XdpSpec { device: "nic".into(), addresses, port: PORT, mode, tx, busy_poll: false, workers: 4 };
             let mut uplink = XdpUplink::open(&spec).unwrap();
             let udp = UdpSpec {
                 addresses: Vec::new(),
