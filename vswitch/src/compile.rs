@@ -16,8 +16,8 @@ use crate::id::{BridgeId, PortId, VtepId};
 use crate::limits::{BRIDGES_MAX, MACS_PER_BRIDGE, PORTS_MAX, VTEPS_MAX};
 use crate::port::PortCaps;
 use crate::snapshot::{
-    BridgeEntry, Epochs, Gateway, NextHop, Node, POD_SEGMENT, PortEntry, Role, RouteTable, Snapshot, SourceGuard,
-    Table, VtepEntry, VtepTable,
+    BridgeEntry, Epochs, Gateway, NextHop, Node, POD_SEGMENT, PortEntry, PortTable, Role, RouteTable, Snapshot,
+    SourceGuard, Table, VtepEntry, VtepTable,
 };
 use crate::table::fib::Fib;
 use crate::table::mac::MacTable;
@@ -152,7 +152,7 @@ pub fn compile(inputs: &Inputs<'_>) -> Compiled {
         generation,
         epochs: Epochs::default(),
         node: keep(&previous.node, compiler.node(inputs.node)),
-        ports: keep(&previous.ports, ports),
+        ports: keep(&previous.ports, PortTable::new(ports)),
         bridges: Arc::new(bridges),
         fib: keep(&previous.fib, fib),
         vteps: keep(&previous.vteps, vteps),

@@ -4,6 +4,8 @@
 //! change rebuilds only what it touched. The one thing inside that changes is each bridge's [`MacTable`] and each
 //! tunnel's path MTU, which survive snapshots and are atomic.
 
+mod ports;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -12,11 +14,12 @@ use ipnet::IpNet;
 use podwire_control::model::{Endpoint, Mac, Vni};
 
 use crate::id::{BridgeId, PortId, VtepId};
-use crate::port::PortCaps;
 use crate::table::fast_map::FastMap;
 use crate::table::fib::Fib;
 use crate::table::mac::MacTable;
 use crate::wire::vxlan;
+
+pub use ports::{Inlet, PortBrief, PortEntry, PortTable, SourceGuard};
 
 /// One generation of the switch's configuration.
 #[derive(Clone, Debug)]
@@ -28,7 +31,7 @@ pub struct Snapshot {
     /// The node's own addresses.
     pub node: Arc<Node>,
     /// Ports, by slot.
-    pub ports: Arc<Vec<Option<PortEntry>>>,
+    pub ports: Arc<PortTable>,
     /// Bridges, by slot; slot 0 is the node's pod segment.
     pub bridges: Arc<Vec<Option<BridgeEntry>>>,
     /// Routes.
@@ -172,51 +175,6 @@ pub enum Role {
     Uplink,
     /// A remote VTEP, seen as a port.
     Tunnel(VtepId),
-}
-
-/// One port.
-#[derive(Clone, PartialEq, Debug)]
-pub struct PortEntry {
-    /// Name, as configured.
-    pub name: String,
-    /// Role.
-    pub role: Role,
-    /// The bridge it is a member of; tunnels and the uplink have none.
-    pub bridge: Option<BridgeId>,
-    /// Its own MAC; the zero address for ports that have none.
-    pub mac: Mac,
-    /// Largest L3 packet in bytes.
-    pub mtu: u16,
-    /// What it carries.
-    pub caps: PortCaps,
-    /// Source addresses it may use; none when it may use any.
-    pub guard: Option<Arc<SourceGuard>>,
-    /// The generation in which it became what it is.
-    pub epoch: u64,
-}
-
-/// What a guarded port may send from.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct SourceGuard {
-    /// Own IPv4 addresses.
-    pub v4: Vec<Ipv4Addr>,
-    /// Own IPv6 addresses, its link-local one included.
-    pub v6: Vec<Ipv6Addr>,
-    /// Prefixes allowed beside them.
-    pub allowed: Vec<IpNet>,
-}
-
-impl SourceGuard {
-    /// Whether the address may be a source.
-    #[inline]
-    #[must_use]
-    pub fn permits(&self, address: IpAddr) -> bool {
-        let own = match address {
-            IpAddr::V4(v4) => self.v4.contains(&v4),
-            IpAddr::V6(v6) => self.v6.contains(&v6),
-        };
-        own || self.allowed.iter().any(|prefix| prefix.contains(&address))
-    }
 }
 
 /// One L2 segment.

@@ -168,10 +168,13 @@ impl PacketCounter {
 struct PortCounters {
     rx: PacketCounter,
     tx: PacketCounter,
+    /// That of a frame that was forwarded first.
+    outcomes: [Counter; Outcome::COUNT],
     tx_drops: Counter,
     tunnelled: PacketCounter,
-    outcomes: [Counter; Outcome::COUNT],
 }
+
+const _: () = assert!(std::mem::offset_of!(PortCounters, outcomes) + size_of::<Counter>() <= 64);
 
 impl PortCounters {
     fn new() -> Self {

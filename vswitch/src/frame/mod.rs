@@ -66,14 +66,7 @@ impl Frame {
     pub fn new() -> Self {
         let buf = vec![0; FRAME_BUFFER_BYTES].into_boxed_slice();
         let origin = origin_of(buf.as_ptr().addr());
-        Self {
-            buf,
-            start: origin,
-            end: origin,
-            offload: Offload::default(),
-            ingress: PortId::NONE,
-            outer: None,
-        }
+        Self { buf, start: origin, end: origin, offload: Offload::default(), ingress: PortId::NONE, outer: None }
     }
 
     /// Empties the frame, with full headroom and nothing known of it.

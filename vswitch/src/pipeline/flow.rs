@@ -136,9 +136,8 @@ impl<P: Probe> Pass<'_, P> {
         let kept = self.state.flows.value_mut(found);
         let Ground { generation, tables, .. } = kept.ground;
         let port_is = |port| snapshot.port(port).is_some_and(|entry| entry.epoch <= generation);
-        let holds = snapshot.epochs.latest(tables) <= generation
-            && port_is(item.frame.ingress)
-            && port_is(kept.action.port);
+        let holds =
+            snapshot.epochs.latest(tables) <= generation && port_is(item.frame.ingress) && port_is(kept.action.port);
         if holds {
             kept.ground.generation = snapshot.generation;
         }

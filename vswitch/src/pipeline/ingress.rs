@@ -3,7 +3,7 @@
 use super::{Arrival, Door, Pass, Probe, Stage};
 use crate::frame::Item;
 use crate::outcome::DropReason;
-use crate::snapshot::{PortEntry, Role};
+use crate::snapshot::{Inlet, PortEntry};
 use crate::wire::Plain;
 
 impl<P: Probe> Pass<'_, P> {
@@ -11,13 +11,17 @@ impl<P: Probe> Pass<'_, P> {
     #[inline]
     pub(crate) fn ingress(&mut self, item: &mut Item, arrival: &mut Arrival) -> Result<(), DropReason> {
         arrival.is_flow = false;
-        let entry = self.snapshot.port(item.frame.ingress).ok_or(DropReason::UnknownPort)?;
-        if entry.role == Role::Uplink {
-            (arrival.bridge, arrival.door) = self.decap(item)?;
-        } else {
-            self.probe.note(Stage::Ingress, || format!("port {} ({} bytes)", entry.name, item.frame.len()));
-            arrival.bridge = entry.bridge.ok_or(DropReason::UnknownPort)?;
-            arrival.door = Door::Bridge;
+        let (snapshot, port) = (self.snapshot, item.frame.ingress);
+        match snapshot.ports.brief(port).inlet {
+            Inlet::Bridge(bridge) => {
+                self.probe.note(Stage::Ingress, || {
+                    let name = snapshot.port(port).map_or("", |entry| entry.name.as_str());
+                    format!("port {name} ({} bytes)", item.frame.len())
+                });
+                (arrival.bridge, arrival.door) = (bridge, Door::Bridge);
+            }
+            Inlet::Tunnel => (arrival.bridge, arrival.door) = self.decap(item)?,
+            Inlet::Nowhere => return Err(DropReason::UnknownPort),
         }
         if self.state.flows.is_on()
             && let Some(plain) = Plain::read(item.frame.bytes(), &item.frame.offload)
@@ -45,4 +49,3 @@ impl<P: Probe> Pass<'_, P> {
         if item.headers.src.is_station() { None } else { Some(DropReason::SourceMacInvalid) }
     }
 }
-

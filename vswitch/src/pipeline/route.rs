@@ -97,7 +97,14 @@ impl<P: Probe> Pass<'_, P> {
     }
 
     /// The end of a way to a port of the node.
-    fn send(&mut self, item: &mut Item, punt: Option<PuntReason>, port: PortId, mtu: u16, rewrite: Rewrite) -> Decision {
+    fn send(
+        &mut self,
+        item: &mut Item,
+        punt: Option<PuntReason>,
+        port: PortId,
+        mtu: u16,
+        rewrite: Rewrite,
+    ) -> Decision {
         let action = Action { punt, port, limit: mtu, fragment_at: mtu, tunnel: None, rewrite };
         item.egress = to_port(port, mtu);
         self.finish(item, action)

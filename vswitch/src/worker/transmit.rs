@@ -164,7 +164,7 @@ impl Transmitter {
     fn deliver(&mut self, snapshot: &Snapshot, item: &mut Item, stats: &WorkerStats) -> Result<(), DropReason> {
         let Egress::Port(Delivery { port, ref encap, mtu }) = item.egress else { return Ok(()) };
         let device = if encap.is_some() { snapshot.node.uplink.ok_or(DropReason::NoUplink)? } else { port };
-        let caps = snapshot.port(device).ok_or(DropReason::TxDown)?.caps;
+        let caps = snapshot.ports.brief(device).caps.ok_or(DropReason::TxDown)?;
         let Some(half) = self.ports.get_mut(device.index()).and_then(Option::as_mut) else {
             stats.tx_drop(port, 1);
             return Err(DropReason::TxDown);
