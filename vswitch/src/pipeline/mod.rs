@@ -29,8 +29,9 @@ use crate::segment::verify_l4;
 use crate::snapshot::{POD_SEGMENT, PortEntry, Role, Snapshot};
 use crate::stats::Event;
 use crate::table::flow::Found;
+use crate::table::mac::MacTable;
 use crate::wire::Plain;
-use flow::Trail;
+use flow::{Trail, macs_of};
 
 /// Decides every frame of the batch.
 pub fn forward<P: Probe>(snapshot: &Snapshot, state: &mut WorkerState, now: MonoNs, batch: &mut Batch, probe: &mut P) {
@@ -79,6 +80,8 @@ pub(crate) struct Pass<'a, P> {
     /// `now` in whole seconds.
     pub(crate) now_s: u64,
     pub(crate) probe: &'a mut P,
+    /// The pod segment's MAC table, which most flows rest on.
+    pub(crate) pod_macs: Option<&'a MacTable>,
     /// What the stages leave of the frame at hand.
     pub(crate) trail: Trail,
     /// Insertions into the flow table when this batch's flows were looked up.
@@ -98,6 +101,7 @@ impl<'a, P: Probe> Pass<'a, P> {
             now,
             now_s: now.seconds(),
             probe,
+            pod_macs: macs_of(snapshot, POD_SEGMENT),
             trail: Trail::EMPTY,
             insertions: 0,
             flows_asked: 0,

@@ -18,6 +18,10 @@ const PORTS_BYTES: usize = 4;
 const ADDRESSES_V4: usize = L4_V4 - 8;
 const ADDRESSES_V6: usize = L4_V6 - 32;
 
+/// All that a flow is known by.
+type HeadV4 = [u8; L4_V4 + PORTS_BYTES];
+type HeadV6 = [u8; L4_V6 + PORTS_BYTES];
+
 /// What one look at a plain frame finds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Plain {
@@ -47,11 +51,12 @@ impl Plain {
     #[inline]
     #[must_use]
     pub fn read(bytes: &[u8], offload: &Offload) -> Option<Self> {
-        let view = ethernet::View::new(bytes)?;
-        let packet = &bytes[ethernet::HEADER_LEN..];
+        // All lengths are compared here and with the packet's end; compilers see that.
+        let head: &HeadV4 = bytes.first_chunk()?;
+        let view = ethernet::View::new(head)?;
         let plain = match view.ethertype() {
-            ethernet::ETHERTYPE_IPV4 => Self::read_v4(bytes, packet),
-            ethernet::ETHERTYPE_IPV6 => Self::read_v6(bytes, packet),
+            ethernet::ETHERTYPE_IPV4 => Self::read_v4(head),
+            ethernet::ETHERTYPE_IPV6 => Self::read_v6(bytes.first_chunk()?),
             _ => None,
         }?;
         let [group, ..] = view.dst().0;
@@ -65,7 +70,7 @@ impl Plain {
     pub fn flow_words(&self, bytes: &[u8]) -> [u64; 7] {
         let kind = u64::from(self.protocol) << 32 | u64::from(self.is_v6) << 40;
         if self.is_v6 {
-            let Some(head) = bytes.first_chunk::<{ L4_V6 + PORTS_BYTES }>() else { return [0; 7] };
+            let Some(head): Option<&HeadV6> = bytes.first_chunk() else { return [0; 7] };
             let [a, b, c, d] = [
                 ne64::<ADDRESSES_V6, _>(head),
                 ne64::<{ ADDRESSES_V6 + 8 }, _>(head),
@@ -74,17 +79,17 @@ impl Plain {
             ];
             [ne64::<0, _>(head), ne32::<8, _>(head), ne32::<L4_V6, _>(head) | kind, a, b, c, d]
         } else {
-            let Some(head) = bytes.first_chunk::<{ L4_V4 + PORTS_BYTES }>() else { return [0; 7] };
+            let Some(head): Option<&HeadV4> = bytes.first_chunk() else { return [0; 7] };
             let addresses = ne64::<ADDRESSES_V4, _>(head);
             [ne64::<0, _>(head), ne32::<8, _>(head), ne32::<L4_V4, _>(head) | kind, addresses, 0, 0, 0]
         }
     }
 
     #[inline(always)]
-    fn read_v4(bytes: &[u8], packet: &[u8]) -> Option<Self> {
-        let head = bytes.first_chunk::<{ L4_V4 + PORTS_BYTES }>()?;
-        let view = ipv4::View::new(packet)?;
-        if view.header_len() != ipv4::HEADER_LEN_MIN || view.is_fragment() || !view.checksum_is_right() {
+    fn read_v4(head: &HeadV4) -> Option<Self> {
+        // With options it would not fit.
+        let view = ipv4::View::new(&head[ethernet::HEADER_LEN..L4_V4])?;
+        if view.is_fragment() || !view.checksum_is_right() {
             return None;
         }
         let addresses = be64::<ADDRESSES_V4, _>(head);
@@ -101,9 +106,8 @@ impl Plain {
     }
 
     #[inline(always)]
-    fn read_v6(bytes: &[u8], packet: &[u8]) -> Option<Self> {
-        let head = bytes.first_chunk::<{ L4_V6 + PORTS_BYTES }>()?;
-        let view = ipv6::View::new(packet)?;
+    fn read_v6(head: &HeadV6) -> Option<Self> {
+        let view = ipv6::View::new(&head[ethernet::HEADER_LEN..])?;
         let addresses = [
             be64::<ADDRESSES_V6, _>(head),
             be64::<{ ADDRESSES_V6 + 8 }, _>(head),

@@ -66,10 +66,11 @@ impl Transmitter {
     pub fn send(&mut self, snapshot: &Snapshot, batch: &mut Batch, stats: &WorkerStats) -> bool {
         let mut too_big = false;
         for item in batch.items_mut() {
-            let verdict = self.send_item(snapshot, item, stats);
-            stats.outcome(item.frame.ingress, verdict);
-            item.verdict = verdict;
-            too_big |= verdict == Verdict::Drop(DropReason::TxTooBig);
+            if let Err(reason) = self.send_item(snapshot, item, stats) {
+                item.verdict = Verdict::Drop(reason);
+                too_big |= reason == DropReason::TxTooBig;
+            }
+            stats.outcome(item.frame.ingress, item.verdict);
         }
         self.flush(stats);
         too_big
@@ -114,8 +115,9 @@ impl Transmitter {
         self.flush(stats);
     }
 
+    /// Sends a frame where it is to go. An error is that of a frame that was not dropped before.
     #[inline(always)]
-    fn send_item(&mut self, snapshot: &Snapshot, item: &mut Item, stats: &WorkerStats) -> Verdict {
+    fn send_item(&mut self, snapshot: &Snapshot, item: &mut Item, stats: &WorkerStats) -> Result<(), DropReason> {
         match item.egress {
             Egress::None => {}
             Egress::Port(_) => {
@@ -124,12 +126,12 @@ impl Transmitter {
                     // What leaves in the place of a dropped frame is an ICMP error about it.
                     (Ok(()), Verdict::Drop(_)) => stats.count(Event::Originated, 1),
                     (Ok(()), _) | (Err(_), Verdict::Drop(_)) => {}
-                    (Err(reason), _) => return Verdict::Drop(reason),
+                    (Err(reason), _) => return Err(reason),
                 }
             }
             Egress::Bridge(_) => self.flood(snapshot, item, stats),
         }
-        item.verdict
+        Ok(())
     }
 
     #[inline(never)]
