@@ -15,7 +15,9 @@ const IDLE_PODS_MAX: usize = 1_000;
 pub(crate) enum PeerError {
     #[error("{0:?} is no side: use cable, kernel-bridge, kernel-vxlan, ovs, tap-loop or podwire")]
     Unknown(String),
-    #[error("{peer} has no option {option:?}: podwire has poll, workers, uplink, tx, hold_us, pods and idle_pods")]
+    #[error(
+        "{peer} has no option {option:?}: podwire has poll, workers, uplink, mode, tx, hold_us, pods and idle_pods"
+    )]
     Option { peer: String, option: String },
     #[error("{option}={value} can not be: {want}")]
     Value { option: &'static str, value: String, want: &'static str },
@@ -30,6 +32,8 @@ pub(crate) struct PodwireOptions {
     pub(crate) workers: Option<usize>,
     /// podwired's `uplink.kind`.
     pub(crate) uplink: String,
+    /// podwired's `uplink.mode`, for `uplink=xdp`; its default when not given.
+    pub(crate) mode: Option<String>,
     /// podwired's `uplink.tx`, for `uplink=xdp`; its default when not given.
     pub(crate) tx: Option<String>,
     /// podwired's `uplink.hold_us`; its default when not given.
@@ -43,7 +47,7 @@ pub(crate) struct PodwireOptions {
 impl Default for PodwireOptions {
     fn default() -> Self {
         let (poll, uplink) = ("adaptive".to_owned(), "udp".to_owned());
-        Self { poll, workers: None, uplink, tx: None, hold_us: None, pods: PortKind::Tap, idle_pods: 0 }
+        Self { poll, workers: None, uplink, mode: None, tx: None, hold_us: None, pods: PortKind::Tap, idle_pods: 0 }
     }
 }
 
@@ -122,10 +126,12 @@ impl FromStr for Peer {
             let (option, value) = word.split_once('=').ok_or_else(unknown)?;
             options.set(option, value).unwrap_or_else(|| Err(unknown()))?;
         }
-        if let PeerKind::Podwire(PodwireOptions { uplink, tx: Some(tx), .. }) = &kind
+        if let PeerKind::Podwire(PodwireOptions { uplink, mode, tx, .. }) = &kind
             && uplink != "xdp"
+            && let Some((option, value)) =
+                mode.iter().map(|mode| ("mode", mode)).chain(tx.iter().map(|tx| ("tx", tx))).next()
         {
-            return Err(PeerError::Value { option: "tx", value: tx.clone(), want: "it is for uplink=xdp only" });
+            return Err(PeerError::Value { option, value: value.clone(), want: "it is for uplink=xdp only" });
         }
         let text = words.fold(name.to_owned(), |text, word| text + " " + word);
         Ok(Self { text, kind })
@@ -147,6 +153,8 @@ impl PodwireOptions {
             "poll" => word("poll", &["adaptive", "busy", "interrupt"], "use adaptive, busy or interrupt")
                 .map(|poll| self.poll = poll),
             "uplink" => word("uplink", &["udp", "xdp"], "use udp or xdp").map(|uplink| self.uplink = uplink),
+            "mode" => word("mode", &["zerocopy", "native", "generic"], "use zerocopy, native or generic")
+                .map(|mode| self.mode = Some(mode)),
             "tx" => word("tx", &["auto", "udp", "xdp"], "use auto, udp or xdp").map(|tx| self.tx = Some(tx)),
             "pods" => {
                 let want = "use tap or veth-xdp";
@@ -197,6 +205,8 @@ mod tests {
             ("podwire workers=0", "workers=0"),
             ("podwire uplink=xdp tx=both", "tx=both"),
             ("podwire tx=xdp", "tx=xdp can not be: it is for uplink=xdp only"),
+            ("podwire uplink=udp mode=native", "mode=native can not be: it is for uplink=xdp only"),
+            ("podwire uplink=xdp mode=fast", "mode=fast"),
             ("podwire idle_pods=x", "idle_pods=x"),
             ("podwire hold_us=1001", "hold_us=1001"),
         ] {

@@ -179,7 +179,7 @@ fn port(kind: PortKind, pod: &Netns, address: Ipv4Addr) -> Result<Object> {
 }
 
 fn configuration(number: u8, options: &PodwireOptions, place: &Place<'_>, socket: &Path) -> String {
-    let PodwireOptions { poll, uplink, tx, hold_us, .. } = options;
+    let PodwireOptions { poll, uplink, mode, tx, hold_us, .. } = options;
     let cidr = pod_cidr(number);
     let mut text = format!(
         "[node]\nname = \"node{number}\"\npod_cidrs = [\"{cidr}\"]\ncluster_cidrs = [\"{cidr}\"]\n\
@@ -191,8 +191,10 @@ fn configuration(number: u8, options: &PodwireOptions, place: &Place<'_>, socket
     if place.uplink {
         let address = node_address(number);
         let _ = writeln!(text, "[uplink]\nkind = \"{uplink}\"\naddress = \"{address}\"\ndevice = \"uplink\"");
-        if let Some(tx) = tx {
-            let _ = writeln!(text, "tx = \"{tx}\"");
+        for (key, value) in [("mode", mode), ("tx", tx)] {
+            if let Some(value) = value {
+                let _ = writeln!(text, "{key} = \"{value}\"");
+            }
         }
         if let Some(hold_us) = hold_us {
             let _ = writeln!(text, "hold_us = {hold_us}");
