@@ -8,6 +8,7 @@
 mod allocator;
 mod budget;
 mod compare;
+mod format;
 mod generate;
 mod host;
 mod lab;
@@ -135,7 +136,7 @@ mod tests {
         let options = parse("podwire-perf pipeline").unwrap();
         assert_eq!(options.flows, [1, 1_000, 100_000]);
         assert_eq!(options.scenarios().len(), 5);
-        assert_eq!(options.output, report::Format::Table);
+        assert_eq!(options.output, format::Format::Table);
     }
 
     #[test]
@@ -143,7 +144,7 @@ mod tests {
         let options = parse("podwire-perf pipeline --scenario l2,decap --flows 7 --seconds 0.5 -o json").unwrap();
         assert_eq!(options.flows, [7]);
         assert_eq!(options.scenarios(), [pipeline::Scenario::L2, pipeline::Scenario::Decap]);
-        assert_eq!(options.output, report::Format::Json);
+        assert_eq!(options.output, format::Format::Json);
     }
 
     #[test]

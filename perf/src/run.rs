@@ -9,10 +9,11 @@ use anyhow::{Context, Result};
 use clap::Args;
 use podwire_vswitch::sys::clock::unix_ms;
 
+use crate::format::Format;
 use crate::host::Host;
 use crate::lab::{self, CpuTime, program_version, stop};
 use crate::metric::Sample;
-use crate::report::{Format, Report, SCHEMA, ScenarioReport, SideReport, Skipped};
+use crate::report::{Report, SCHEMA, ScenarioReport, SideReport, Skipped};
 use crate::scenario::{self, Scenario};
 use crate::side::{Built, Side, Site};
 use crate::{budget, generate};

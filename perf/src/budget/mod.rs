@@ -4,6 +4,7 @@
 //! The stages are the engine's own (`pipeline`, `segment`, `wire`, `port::Coalescer`). The kernel's part is left out
 //! and said to be: `run` measures the whole.
 
+mod cost;
 mod need;
 mod report;
 mod stages;
@@ -15,13 +16,14 @@ use anyhow::{Context, Result};
 use clap::Args;
 use podwire_vswitch::sys::affinity;
 
+use crate::format::Format;
 use crate::host::Host;
 use crate::pipeline::{clock_ns, seconds};
-use crate::report::Format;
 
+pub(crate) use cost::Stage;
+pub(crate) use report::Report;
 #[cfg(test)]
 pub(crate) use report::sample;
-pub(crate) use report::{Report, Stage};
 
 /// MTUs of the underlay that are looked at, in bytes.
 pub(crate) const MTUS: [u16; 2] = [1_500, 9_000];

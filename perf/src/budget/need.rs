@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::report::{Cost, Stage, SuperFrame, cost, float};
+use super::cost::{Cost, Stage, SuperFrame, cost, float};
 
 /// Between nodes, in bits a second of the NIC's line: the framing of Ethernet counts.
 pub(super) const WIRE_BITS: f64 = 40e9;

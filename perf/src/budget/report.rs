@@ -4,92 +4,11 @@ use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 
+use super::cost::{Cost, Stage, SuperFrame, cost};
 use super::need::{LINE_BYTES, NODE_BITS, Need, WIRE_BITS, needs};
 use super::{MTUS, VXLAN_GOAL_NS};
+use crate::format::Format;
 use crate::host::Host;
-use crate::report::Format;
-
-/// A part of a frame's way through the engine.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Stage {
-    Parse,
-    L2,
-    L3,
-    L3Uncached,
-    Tunnel,
-    Detunnel,
-    Send,
-    Encap,
-    Segment,
-    Checksum,
-    Coalesce,
-}
-
-impl Stage {
-    pub(crate) const ALL: [Self; 11] = [
-        Self::Parse,
-        Self::L2,
-        Self::L3,
-        Self::L3Uncached,
-        Self::Tunnel,
-        Self::Detunnel,
-        Self::Send,
-        Self::Encap,
-        Self::Segment,
-        Self::Checksum,
-        Self::Coalesce,
-    ];
-
-    pub(crate) fn title(self) -> &'static str {
-        match self {
-            Self::Parse => "parse",
-            Self::L2 => "lookup L2, cached",
-            Self::L3 => "lookup L3, cached",
-            Self::L3Uncached => "lookup L3, cache off",
-            Self::Tunnel => "lookup into the tunnel, cached",
-            Self::Detunnel => "lookup out of the tunnel, cached",
-            Self::Send => "send and count",
-            Self::Encap => "encap",
-            Self::Segment => "segment",
-            Self::Checksum => "checksum",
-            Self::Coalesce => "coalesce",
-        }
-    }
-
-    /// Whether a super-frame costs it once, and not once a packet.
-    fn is_once_a_frame(self) -> bool {
-        !matches!(self, Self::Encap | Self::Segment | Self::Checksum | Self::Coalesce)
-    }
-}
-
-/// What one stage costs at one MTU of the underlay.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub(crate) struct Cost {
-    pub(crate) stage: Stage,
-    pub(crate) mtu: u16,
-    /// Nanoseconds a packet; of a stage that a super-frame costs once, a frame.
-    pub(crate) ns_packet: f64,
-    /// The same divided by the bytes: the payload's, or the packet's where payload is not looked at.
-    pub(crate) ns_byte: f64,
-}
-
-impl Cost {
-    pub(super) fn new(stage: Stage, mtu: u16, ns_packet: f64, bytes: u32) -> Self {
-        Self { stage, mtu, ns_packet, ns_byte: ns_packet / f64::from(bytes.max(1)) }
-    }
-}
-
-/// The super-frame that is cut and joined.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub(crate) struct SuperFrame {
-    /// Of the underlay.
-    pub(crate) mtu: u16,
-    /// With its headers.
-    pub(crate) bytes: usize,
-    /// It makes on the wire.
-    pub(crate) packets: usize,
-}
 
 /// All costs, and what they come to.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -227,7 +146,8 @@ fn assumptions(flows: u32, super_frames: &[SuperFrame]) -> Vec<String> {
         ),
         format!(
             "parse, lookups and send are measured with 64-byte UDP frames of {flows} flows (they read headers only), in batches \
-             of 64. A lookup is `pipeline::forward` less parse: ingress, guard, MAC table or FIB, rewrites. Send is what the \
+             of 64. Parse is the look at a plain frame, which is all that a known flow needs. A lookup is `pipeline::forward` \
+             less that: ingress, guard, MAC table or FIB, rewrites, and all headers where the cache is off. Send is what the \
              transmitter does, into a device that throws away."
         ),
         "segment is `segment::prepare` less the sums: headers a packet. checksum is the sum of a packet's TCP payload. encap \
@@ -235,15 +155,6 @@ fn assumptions(flows: u32, super_frames: &[SuperFrame]) -> Vec<String> {
          coalesce is what `port::Coalescer` does: verify the checksum, copy into the frame, join."
             .to_owned(),
     ]
-}
-
-pub(super) fn cost(costs: &[Cost], stage: Stage, mtu: u16) -> Option<&Cost> {
-    costs.iter().find(|cost| cost.stage == stage && cost.mtu == mtu)
-}
-
-#[allow(clippy::cast_precision_loss, reason = "counts and nanoseconds of one run are far below 2^52")]
-pub(super) fn float(number: u64) -> f64 {
-    number as f64
 }
 
 /// A report with ten nanoseconds for everything.

@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use podwire_vswitch::limits::FLOWS_PER_WORKER;
 use podwire_vswitch::sys::clock::mono_now;
 
-use super::report::{Cost, Stage, float};
+use super::cost::{Cost, Stage, float};
 use super::{MTUS, Options};
 use crate::metric::median;
 use crate::pipeline::{Bench, Scenario, Traffic};

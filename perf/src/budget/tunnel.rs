@@ -16,7 +16,7 @@ use podwire_vswitch::segment::{Arena, Prepared, prepare};
 use podwire_vswitch::sys::clock::mono_now;
 use podwire_vswitch::wire::{Headers, checksum, ethernet, ipv4, parse, tcp, vxlan};
 
-use super::report::{Cost, Stage, SuperFrame};
+use super::cost::{Cost, Stage, SuperFrame};
 use super::stages::rounds;
 
 /// TCP with timestamps, as kernels send it.

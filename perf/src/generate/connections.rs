@@ -10,10 +10,11 @@ use anyhow::{Context, Result, ensure};
 use nix::sys::socket::{setsockopt, sockopt};
 use podwire_vswitch::sys::clock::mono_now;
 
-use super::{Path, STALL, Span};
+use super::{STALL, Span};
 use crate::lab::stop;
 use crate::metric::{Metric, Sample};
 use crate::pace::nanos;
+use crate::side::Path;
 
 /// Connections a second.
 pub(super) fn measure(path: &Path<'_>, span: Span) -> Result<Sample> {

@@ -3,9 +3,10 @@
 use anyhow::Result;
 use podwire_vswitch::sys::clock::mono_now;
 
-use super::{Path, Span};
+use super::Span;
 use crate::lab::{CpuTime, stop};
 use crate::metric::{Metric, Sample};
+use crate::side::Path;
 
 /// Percent of one core, over all threads of the switch.
 #[allow(clippy::cast_precision_loss, reason = "a figure for people")]

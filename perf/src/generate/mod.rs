@@ -17,26 +17,16 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use podwire_vswitch::sys::clock::mono_now;
 
-use crate::lab::{Netns, Spender, stop};
+use crate::lab::stop;
 use crate::metric::Sample;
 use crate::pace::nanos;
 use crate::scenario::{Measure, Scenario};
+use crate::side::Path;
 
 /// How long the first connection of a measurement may take: a switch that was just made or woken needs a moment.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// How long nothing may arrive before a measurement is given up.
 const STALL: Duration = Duration::from_secs(5);
-
-/// From one pod to the other.
-#[derive(Clone, Debug)]
-pub(crate) struct Path<'a> {
-    pub(crate) from: &'a Netns,
-    pub(crate) to: &'a Netns,
-    /// Address of the receiving pod.
-    pub(crate) target: Ipv4Addr,
-    /// Who uses CPU time for the switch in between.
-    pub(crate) spenders: Vec<Spender>,
-}
 
 /// How long to measure.
 #[derive(Clone, Copy, Debug)]

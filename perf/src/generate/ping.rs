@@ -12,10 +12,10 @@ use nix::sys::time::TimeVal;
 use podwire_vswitch::sys::clock::mono_now;
 use podwire_vswitch::wire::checksum;
 
-use super::Path;
 use crate::lab::stop;
 use crate::metric::{Metric, Sample};
 use crate::pace::nanos;
+use crate::side::Path;
 
 /// How long an answer may take.
 const ANSWER_MAX: Duration = Duration::from_secs(2);

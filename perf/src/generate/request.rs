@@ -12,10 +12,11 @@ use anyhow::{Context, Result, ensure};
 use hdrhistogram::Histogram;
 use podwire_vswitch::sys::clock::mono_now;
 
-use super::{Path, STALL, Span};
+use super::{STALL, Span};
 use crate::lab::stop;
 use crate::metric::{Metric, Sample};
 use crate::pace::nanos;
+use crate::side::Path;
 
 /// Bytes of a request and of its answer.
 const BYTES: usize = 64;

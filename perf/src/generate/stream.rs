@@ -10,10 +10,11 @@ use anyhow::{Context, Result, ensure};
 use nix::sys::socket::{setsockopt, sockopt};
 use podwire_vswitch::sys::clock::mono_now;
 
+use super::Span;
 use super::pages::Pages;
-use super::{Path, Span};
 use crate::lab::{CpuTime, stop};
 use crate::metric::{Metric, Sample};
+use crate::side::Path;
 
 /// Pages of one write and of one read: 128 KB, as iperf3 has it.
 const PAGES: usize = 32;

@@ -14,8 +14,8 @@ use podwire_vswitch::limits::{FLOWS_PER_WORKER, FLOWS_PER_WORKER_MAX};
 use podwire_vswitch::sys::affinity;
 use serde::Serialize;
 
+use crate::format::Format;
 use crate::host::Host;
-use crate::report::Format;
 pub(crate) use measure::{Bench, clock_ns};
 use report::{Report, ratios};
 pub(crate) use traffic::Traffic;

@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 use clap::ValueEnum;
 use serde::Serialize;
 
+use crate::format::Format;
 use crate::host::Host;
 use crate::pipeline::Scenario;
-use crate::report::Format;
 
 /// One scenario with one number of flows.
 #[derive(Clone, PartialEq, Debug, Serialize)]

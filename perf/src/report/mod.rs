@@ -8,10 +8,10 @@ mod table;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use crate::budget;
+use crate::format::Format;
 use crate::host::Host;
 use crate::lab::InterfaceOffloads;
 use crate::metric::{LossPoint, Metric, Sample, median};
@@ -22,15 +22,6 @@ pub(crate) const SCHEMA: u32 = 1;
 
 /// Cores that others may use before it is said.
 const OTHERS_CORES_MAX: f64 = 0.15;
-
-/// How to print a report.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
-pub(crate) enum Format {
-    /// For people
-    Table,
-    /// For programs
-    Json,
-}
 
 /// Everything that one run measured.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]

@@ -17,10 +17,20 @@ use anyhow::{Context, Result};
 use ipnet::{IpNet, Ipv4Net};
 use tempfile::TempDir;
 
-use crate::generate::Path;
 use crate::lab::{InterfaceOffloads, Missing, Netns, Process, Spender, Wire, clear_name, offloads_of};
 use crate::scenario::{Peer, PeerKind, Topology};
 use tap_loop::TapLoop;
+
+/// From one pod to the other.
+#[derive(Clone, Debug)]
+pub(crate) struct Path<'a> {
+    pub(crate) from: &'a Netns,
+    pub(crate) to: &'a Netns,
+    /// Address of the receiving pod.
+    pub(crate) target: Ipv4Addr,
+    /// Who uses CPU time for the switch in between.
+    pub(crate) spenders: Vec<Spender>,
+}
 
 /// MTU of a node's pods, and of the cable between two nodes.
 const MTU: u16 = 1_500;

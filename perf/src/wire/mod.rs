@@ -21,11 +21,11 @@ use anyhow::{Result, ensure};
 use clap::Args;
 use podwire_control::model::Mac;
 
+use crate::format::Format;
 use crate::host::Host;
 use crate::lab::stop;
 use crate::metric::LossPoint;
 use crate::pipeline::seconds;
-use crate::report::Format;
 use crate::scenario::PacketSize;
 use crate::search::{Search, Trial, ndr_and_pdr};
 use frame::FLOWS_MAX;

@@ -8,9 +8,10 @@ use serde::Serialize;
 use super::Options;
 use super::generator::Sent;
 use super::tally::Tally;
+use crate::format::Format;
 use crate::host::Host;
 use crate::metric::LossPoint;
-use crate::report::{Format, short};
+use crate::report::short;
 use crate::scenario::PacketSize;
 use crate::search::Found;
 

@@ -277,7 +277,7 @@ pub(super) fn macs_of(snapshot: &Snapshot, bridge: BridgeId) -> Option<&MacTable
 fn largest(item: &Item, plain: &Plain) -> usize {
     match item.frame.offload.gso {
         Some(gso) => usize::from(plain.header_len) - ethernet::HEADER_LEN + usize::from(gso.size),
-        None => plain.packet_len as usize,
+        None => plain.packet_len,
     }
 }
 

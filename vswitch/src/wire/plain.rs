@@ -28,7 +28,7 @@ pub struct Plain {
     /// [`Headers::flow_hash`](super::Headers::flow_hash).
     pub flow_hash: u32,
     /// Bytes of the L3 packet, without the padding Ethernet may add.
-    pub packet_len: u32,
+    pub packet_len: usize,
     /// Bytes from the frame's first to its L4 payload.
     pub header_len: u16,
     /// Whether it is IPv6.
@@ -117,7 +117,7 @@ impl Plain {
         let (protocol, ports) = (view.next_header(), be32::<L4_V6, _>(head));
         Some(Self {
             flow_hash: flow_hash_v6(addresses, protocol, ports),
-            packet_len: ipv6::HEADER_LEN as u32 + u32::from(view.payload_len()),
+            packet_len: ipv6::HEADER_LEN + usize::from(view.payload_len()),
             header_len: 0,
             is_v6: true,
             protocol,
@@ -130,7 +130,7 @@ impl Plain {
     #[inline(always)]
     fn with_l4(self, bytes: &[u8], offload: &Offload) -> Option<Self> {
         let l4_offset = if self.is_v6 { L4_V6 } else { L4_V4 };
-        let packet_end = ethernet::HEADER_LEN + self.packet_len as usize;
+        let packet_end = ethernet::HEADER_LEN + self.packet_len;
         let payload = bytes.get(l4_offset..packet_end)?;
         let l4_len = match self.protocol {
             tcp::PROTOCOL => usize::from(tcp::View::new(payload)?.header_len()),

@@ -12,9 +12,9 @@ use podwire_control::model::Mac;
 use serde_json::Value;
 
 use super::{Lost, Offer, Offered};
-use crate::generate::{Path, ping};
+use crate::generate::ping;
 use crate::scenario::{Generator, PacketSize};
-use crate::side::POD_INTERFACE;
+use crate::side::{POD_INTERFACE, Path};
 use crate::wire::{Kind, Mode, Outcome, Rx, Session, Traffic, Tx};
 
 /// UDP port that frames go to: discard (RFC 863).

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use super::{Path, Span};
+use super::Span;
 use crate::metric::{LossPoint, Metric, Sample};
 use crate::scenario::{Generator, PacketSize};
 use crate::search::{Search, Trial, ndr_and_pdr};
+use crate::side::Path;
 
 const SEARCH_WIDTH: f64 = 0.05;
 

@@ -12,10 +12,10 @@ use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, MultiHeaders, recvmmsg, sendmmsg, setsockopt, sockopt};
 
 use super::{Offer, Offered};
-use crate::generate::Path;
 use crate::lab::stop;
 use crate::pace::{Next, Pace, Pacing, wait};
 use crate::scenario::{POD_FRAME_BYTES_MAX, PacketSize};
+use crate::side::Path;
 
 /// What a frame has beside the payload: Ethernet with FCS, IPv4, UDP.
 const OVERHEAD_BYTES: usize = 18 + 20 + 8;
