@@ -11,8 +11,9 @@ use crate::id::MonoNs;
 const SPIN_NS: u64 = 50_000;
 /// An offer of the core that took longer may have been taken; one that nobody takes is back sooner.
 const GLANCE_NS: u64 = 2_000;
-/// An offer that was taken for longer than this says that the core is shared; a pod's short work does not.
-const TAKEN_NS: u64 = 20_000;
+/// An offer that was taken for longer than this says that the core is shared; a pod's short work does not, and who works for
+/// longer keeps it for milliseconds.
+const TAKEN_NS: u64 = 100_000;
 /// First pause without spinning; it doubles each time the core is taken again soon.
 const PAUSE_NS_MIN: u64 = 1_000_000;
 /// Longest pause: a scheduler's time slice lost once in this time is how a worker finds its core free again.

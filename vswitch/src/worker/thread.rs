@@ -152,8 +152,6 @@ struct Worker {
     /// Ports that had more than one turn takes, or hold received frames back themselves; epoll need not know of those.
     hot: Vec<PortId>,
     rest: Rest,
-    /// When the core was offered to others in this pass, if it was.
-    offered: Option<MonoNs>,
     /// Whether a device had no room for all it was given.
     unsent: bool,
     events: Events,
@@ -173,7 +171,6 @@ impl Worker {
             ready: Vec::with_capacity(PORTS_MAX),
             hot: Vec::with_capacity(PORTS_MAX),
             rest: Rest::new(setup.hold),
-            offered: None,
             unsent: false,
             events: Events::new(),
             last_work: MonoNs(0),
@@ -198,9 +195,6 @@ impl Worker {
         // A failed wait finds nothing ready; the next pass tries again.
         let _ = self.setup.epoll.wait(&mut self.events, Some(timeout));
         let now = mono_now();
-        if let Some(before) = self.offered.take() {
-            self.spin.offered(before, now, affinity::cores_given_away);
-        }
         for token in self.events.tokens() {
             match u16::try_from(token) {
                 Ok(slot) => self.ready.push(PortId(slot)),
@@ -293,10 +287,11 @@ impl Worker {
         }
     }
 
-    /// Lets others have the core if they want it; when this one has it back the pass reads the clock in any case.
+    /// Lets others have the core if they want it, and sees whether they did: by the time of the offer alone, since whoever
+    /// takes the core from a worker that works would have taken it anyway.
     fn offer_core(&mut self, now: MonoNs) {
         std::thread::yield_now();
-        self.offered = Some(now);
+        self.spin.offered(now, mono_now(), affinity::cores_given_away);
     }
 
     /// False when told to stop.
