@@ -32,6 +32,15 @@ pub enum GsoKind {
     Udp,
 }
 
+impl GsoKind {
+    /// Of TCP over either family.
+    #[inline]
+    #[must_use]
+    pub fn tcp(is_v6: bool) -> Self {
+        if is_v6 { Self::Tcp6 } else { Self::Tcp4 }
+    }
+}
+
 /// How a super-frame is cut into packets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Gso {

@@ -144,11 +144,8 @@ pub(super) fn fit_guess(item: &mut Item, origin: Origin, mtu: u16) {
 
 /// How a TCP packet is cut into packets of at most `mtu` bytes; none when it is no TCP, or its headers do not fit.
 fn tcp_super_frame(item: &Item, mtu: u16) -> Option<Gso> {
-    let kind = match (item.headers.l4, item.headers.l3) {
-        (L4::Tcp(_), L3::V4(_)) => GsoKind::Tcp4,
-        (L4::Tcp(_), L3::V6(_)) => GsoKind::Tcp6,
-        _ => return None,
-    };
+    let L4::Tcp(_) = item.headers.l4 else { return None };
+    let kind = GsoKind::tcp(item.headers.is_v6());
     let header_len = header_len(item);
     let size = item.headers.l3_offset.saturating_add(mtu).saturating_sub(header_len);
     (size > 0 && item.frame.len() > usize::from(header_len)).then_some(Gso { kind, size, header_len })

@@ -20,11 +20,11 @@ use super::{Arrival, Decision, Door, Pass, Probe, Stage};
 use crate::frame::{Delivery, Egress, Item};
 use crate::id::{BridgeId, PortId, VtepId};
 use crate::outcome::{PuntReason, Verdict};
-use crate::snapshot::{POD_SEGMENT, Snapshot, Table, Tables};
+use crate::snapshot::{Table, Tables};
 use crate::stats::Event;
 use crate::table::flow::{FlowKey, Found, Kept};
-use crate::table::mac::{Learned, MacTable};
-use crate::wire::{Headers, L3, Plain, ethernet, ipv4, ipv6};
+use crate::table::mac::Learned;
+use crate::wire::{Plain, ethernet, ipv4, ipv6};
 
 /// What is done to the Ethernet and IP headers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -194,8 +194,7 @@ impl<P: Probe> Pass<'_, P> {
     #[inline]
     fn macs_are_as_they_were(&self, ground: &Ground) -> bool {
         let Some(bridge) = ground.bridge else { return true };
-        let macs = if bridge == POD_SEGMENT { self.pod_macs } else { macs_of(self.snapshot, bridge) };
-        macs.is_some_and(|macs| macs.epoch() == ground.macs_epoch)
+        self.snapshot.bridge(bridge).is_some_and(|bridge| bridge.macs.epoch() == ground.macs_epoch)
     }
 
     /// Keeps what the stages have left behind, if they have.
@@ -256,20 +255,6 @@ fn key(item: &Item, arrival: &Arrival) -> FlowKey {
     let mut key = arrival.plain.flow_words(item.frame.bytes());
     key[1] |= u64::from(item.frame.ingress.0) << 32 | u64::from(door) << 48;
     key
-}
-
-#[inline]
-pub(super) fn hops_left(headers: &Headers) -> u8 {
-    match headers.l3 {
-        L3::V4(ip) => ip.ttl,
-        L3::V6(ip) => ip.hop_limit,
-        L3::Arp(_) | L3::Other => u8::MAX,
-    }
-}
-
-/// A bridge's MAC table.
-pub(super) fn macs_of(snapshot: &Snapshot, bridge: BridgeId) -> Option<&MacTable> {
-    snapshot.bridge(bridge).map(|bridge| bridge.macs.as_ref())
 }
 
 /// [`super::largest_packet`] of a plain frame.

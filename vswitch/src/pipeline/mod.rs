@@ -29,9 +29,8 @@ use crate::segment::verify_l4;
 use crate::snapshot::{POD_SEGMENT, PortEntry, Role, Snapshot};
 use crate::stats::Event;
 use crate::table::flow::Found;
-use crate::table::mac::MacTable;
 use crate::wire::Plain;
-use flow::{Trail, macs_of};
+use flow::Trail;
 
 /// Decides every frame of the batch.
 pub fn forward<P: Probe>(snapshot: &Snapshot, state: &mut WorkerState, now: MonoNs, batch: &mut Batch, probe: &mut P) {
@@ -53,7 +52,7 @@ pub fn forward<P: Probe>(snapshot: &Snapshot, state: &mut WorkerState, now: Mono
 /// Tells the sender of a packet that the underlay has just refused as too long what does fit, so that it need not lose
 /// a second one to learn it. The answer is built in the packet's place; false when there is none to send.
 pub fn answer_too_big(snapshot: &Snapshot, state: &mut WorkerState, now: MonoNs, item: &mut Item) -> bool {
-    let Egress::Port(Delivery { encap: Some(encap), .. }) = item.egress else { return false };
+    let Some(&encap) = item.egress.encap() else { return false };
     let port = item.frame.ingress;
     let (Some(entry), Some(vtep)) = (snapshot.port(port), snapshot.vteps.get(encap.vtep)) else { return false };
     let Some(bridge) = entry.bridge.filter(|&bridge| bridge == POD_SEGMENT) else { return false };
@@ -80,8 +79,6 @@ pub(crate) struct Pass<'a, P> {
     /// `now` in whole seconds.
     pub(crate) now_s: u64,
     pub(crate) probe: &'a mut P,
-    /// The pod segment's MAC table, which most flows rest on.
-    pub(crate) pod_macs: Option<&'a MacTable>,
     /// What the stages leave of the frame at hand.
     pub(crate) trail: Trail,
     /// Insertions into the flow table when this batch's flows were looked up.
@@ -101,7 +98,6 @@ impl<'a, P: Probe> Pass<'a, P> {
             now,
             now_s: now.seconds(),
             probe,
-            pod_macs: macs_of(snapshot, POD_SEGMENT),
             trail: Trail::EMPTY,
             insertions: 0,
             flows_asked: 0,

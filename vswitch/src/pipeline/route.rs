@@ -9,14 +9,14 @@ use podwire_control::model::Mac;
 
 use super::decap::fit_guess;
 use super::encap::Inner;
-use super::flow::{Action, Rewrite, Tunnel, hops_left};
+use super::flow::{Action, Rewrite, Tunnel};
 use super::icmp_error::{Problem, Reach};
 use super::{Decision, Origin, Pass, Probe, Stage, is_undamaged, largest_packet, to_port};
 use crate::frame::{Checksum, Delivery, Egress, Item, Offload};
 use crate::id::{PortId, VtepId};
 use crate::outcome::{DropReason, PuntReason};
 use crate::snapshot::{NextHop, Role, Snapshot, Table};
-use crate::wire::{L3, L4, ethernet, icmp, ipv4, ipv6};
+use crate::wire::{Headers, L3, L4, ethernet, icmp, ipv4, ipv6};
 
 impl<P: Probe> Pass<'_, P> {
     /// Decides a packet the switch is asked to route.
@@ -171,6 +171,14 @@ impl<P: Probe> Pass<'_, P> {
             return None;
         }
         Some(self.refuse(item, origin, DropReason::TooBig, Problem::TooBig { mtu }))
+    }
+}
+
+fn hops_left(headers: &Headers) -> u8 {
+    match headers.l3 {
+        L3::V4(ip) => ip.ttl,
+        L3::V6(ip) => ip.hop_limit,
+        L3::Arp(_) | L3::Other => u8::MAX,
     }
 }
 

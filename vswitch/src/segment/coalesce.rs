@@ -269,7 +269,7 @@ impl Run {
             frame[l4 + field::TCP_OFFSET_AND_FLAGS + 1] |= tcp::FLAG_PSH;
         }
         put_word(frame, l4 + field::TCP_CHECKSUM, pseudo);
-        let kind = if over_v4 { GsoKind::Tcp4 } else { GsoKind::Tcp6 };
+        let kind = GsoKind::tcp(!over_v4);
         let [start, header_len, offset] = [l4, header_len, field::TCP_CHECKSUM].map(u16::try_from);
         Some(Offload {
             checksum: Checksum::Partial { start: start.ok()?, offset: offset.ok()? },

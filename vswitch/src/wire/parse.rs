@@ -250,7 +250,7 @@ fn described(headers: &Headers, frame_len: usize) -> Option<Described> {
         return None;
     }
     let (kind, checksum_offset) = match headers.l4 {
-        L4::Tcp(_) => (Some(tcp_kind(headers.is_v6())), Some(tcp::CHECKSUM_OFFSET)),
+        L4::Tcp(_) => (Some(GsoKind::tcp(headers.is_v6())), Some(tcp::CHECKSUM_OFFSET)),
         L4::Udp(_) => (Some(GsoKind::Udp), Some(udp::CHECKSUM_OFFSET)),
         L4::Icmp4(_) | L4::Icmp6(_) => (None, Some(icmp::CHECKSUM_OFFSET)),
         // Another protocol over IP; nothing to compare with.
@@ -264,12 +264,6 @@ fn described(headers: &Headers, frame_len: usize) -> Option<Described> {
         packet_end: usize::from(headers.l3_offset) + headers.packet_len(frame_len),
         frame_len,
     })
-}
-
-/// The kind of super-frame a TCP packet can be.
-#[inline]
-pub(super) fn tcp_kind(is_v6: bool) -> GsoKind {
-    if is_v6 { GsoKind::Tcp6 } else { GsoKind::Tcp4 }
 }
 
 /// A frame as its headers say it is, to be compared with what a device says.

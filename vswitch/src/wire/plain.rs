@@ -5,7 +5,7 @@
 
 use super::headers::{flow_hash_v4, flow_hash_v6};
 use super::layout::{be32, be64, ne32, ne64};
-use super::parse::{Described, tcp_kind};
+use super::parse::Described;
 use super::{ethernet, ipv4, ipv6, tcp, udp};
 use crate::frame::{GsoKind, Offload};
 
@@ -23,7 +23,7 @@ type HeadV4 = [u8; L4_V4 + PORTS_BYTES];
 type HeadV6 = [u8; L4_V6 + PORTS_BYTES];
 
 /// What one look at a plain frame finds.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Plain {
     /// [`Headers::flow_hash`](super::Headers::flow_hash).
     pub flow_hash: u32,
@@ -144,7 +144,7 @@ impl Plain {
         let header_len = l4_offset + l4_len;
         if offload.describes() {
             let (kind, checksum_offset) = if self.protocol == tcp::PROTOCOL {
-                (tcp_kind(self.is_v6), tcp::CHECKSUM_OFFSET)
+                (GsoKind::tcp(self.is_v6), tcp::CHECKSUM_OFFSET)
             } else {
                 (GsoKind::Udp, udp::CHECKSUM_OFFSET)
             };

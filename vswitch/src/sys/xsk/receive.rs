@@ -32,9 +32,7 @@ pub struct XskReceiver {
     rx: RxQueue,
     fill: FillQueue,
     umem: Umem,
-    queue: u32,
-    mode: BindMode,
-    multi_buffer: bool,
+    bound: Bound,
     /// Slots nobody uses, last in first out, so that they stay in cache.
     free: Vec<FrameDesc>,
     /// Received and taken off the ring, to be handed out.
@@ -54,27 +52,26 @@ pub(super) struct Bound {
 
 impl XskReceiver {
     pub(super) fn new((rx, fill): (RxQueue, FillQueue), umem: Umem, bound: Bound, free: Vec<FrameDesc>) -> Self {
-        let Bound { queue, mode, multi_buffer } = bound;
         let (slots, pending) = (free.len(), VecDeque::with_capacity(BURST));
-        Self { rx, fill, umem, queue, mode, multi_buffer, free, pending, slots, in_fill: 0, held: 0 }
+        Self { rx, fill, umem, bound, free, pending, slots, in_fill: 0, held: 0 }
     }
 
     /// The queue it serves.
     #[must_use]
     pub fn queue(&self) -> u32 {
-        self.queue
+        self.bound.queue
     }
 
     /// How it is bound.
     #[must_use]
     pub fn mode(&self) -> BindMode {
-        self.mode
+        self.bound.mode
     }
 
     /// Whether a packet may come in several slots.
     #[must_use]
     pub fn is_multi_buffer(&self) -> bool {
-        self.multi_buffer
+        self.bound.multi_buffer
     }
 
     /// For epoll, and for the program's map of sockets.
@@ -164,6 +161,9 @@ impl XskReceiver {
     /// # Errors
     /// [`XskError::Watch`] when there are no more descriptors.
     pub fn watch(&self) -> Result<XskWatch, XskError> {
-        self.fd().try_clone_to_owned().map(XskWatch).map_err(|source| XskError::Watch { queue: self.queue, source })
+        self.fd()
+            .try_clone_to_owned()
+            .map(XskWatch)
+            .map_err(|source| XskError::Watch { queue: self.bound.queue, source })
     }
 }

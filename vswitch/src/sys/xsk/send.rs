@@ -37,9 +37,7 @@ pub struct XskSender {
     tx: TxQueue,
     completion: CompQueue,
     umem: Umem,
-    queue: u32,
-    mode: BindMode,
-    multi_buffer: bool,
+    bound: Bound,
     /// Slots nobody uses, last in first out, so that they stay in cache.
     free: Vec<FrameDesc>,
     slots: usize,
@@ -51,21 +49,21 @@ pub struct XskSender {
 
 impl XskSender {
     pub(super) fn new((tx, completion): (TxQueue, CompQueue), umem: Umem, bound: Bound, free: Vec<FrameDesc>) -> Self {
-        let (slots, Bound { queue, mode, multi_buffer }) = (free.len(), bound);
+        let slots = free.len();
         let ring = slots.next_power_of_two();
-        Self { tx, completion, umem, queue, mode, multi_buffer, free, slots, ring, in_tx: 0, held: 0 }
+        Self { tx, completion, umem, bound, free, slots, ring, in_tx: 0, held: 0 }
     }
 
     /// The queue it serves.
     #[must_use]
     pub fn queue(&self) -> u32 {
-        self.queue
+        self.bound.queue
     }
 
     /// How it is bound.
     #[must_use]
     pub fn mode(&self) -> BindMode {
-        self.mode
+        self.bound.mode
     }
 
     /// A free slot to write a packet into; none when all are in use.
@@ -115,7 +113,7 @@ impl XskSender {
     /// [`Unsent`]; nothing is queued then.
     pub fn send_packet(&mut self, spans: &[&[u8]]) -> Result<(), Unsent> {
         let len = len_of(spans);
-        if len > packet_bytes_max(self.multi_buffer) {
+        if len > packet_bytes_max(self.bound.multi_buffer) {
             return Err(Unsent::TooLong);
         }
         let count = len.div_ceil(SLOT_DATA_BYTES).max(1);
