@@ -1,5 +1,6 @@
 //! Validated plain types: what can be said to podwire, and what it answers. No serialisation, no I/O.
 
+mod attachment;
 mod change;
 mod mac;
 mod name;
@@ -11,6 +12,10 @@ mod validate;
 mod via;
 mod vni;
 
+pub use attachment::{
+    AddressSource, AttachRequest, Attachment, AttachmentKey, Bandwidth, CONTAINER_BYTES_MAX, ContainerId,
+    ContainerIdError, HostPort, PodName, RateLimit, Readiness, Transport,
+};
 pub use change::{Action, Applied, Changed, Refusal};
 pub use mac::{Mac, MacError};
 pub use name::{BridgeName, NAME_BYTES_MAX, NameError, PortName, VtepName};
