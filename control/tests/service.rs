@@ -6,7 +6,7 @@ mod fake;
 
 use std::time::Duration;
 
-use fake::{Fake, Running, port_report};
+use fake::{Fake, Running, attachment, port_report};
 use podwire_control::client::{Client, ClientError};
 use podwire_control::model::*;
 use podwire_control::service::Backend;
@@ -227,4 +227,40 @@ async fn nobody_at_the_socket_is_said_with_its_path_and_a_question() {
     tokio::time::timeout(DEADLINE, &mut running.served).await.unwrap().unwrap().unwrap();
     let said = client.status().await.unwrap_err().to_string();
     assert!(said.contains("is podwired running"), "{said}");
+}
+
+#[tokio::test]
+async fn a_containers_interface_is_attached_looked_at_and_taken_away() {
+    let (_running, client) = start().await;
+    let Attachment { key, network, netns, pod, kind, addresses, .. } = attachment();
+    let other = AttachmentKey { ifname: "net1".into(), ..key.clone() };
+    let (host_ports, bandwidth) = (Vec::new(), Bandwidth::default());
+    let given = AttachRequest {
+        key: other.clone(),
+        network: network.clone(),
+        netns: netns.clone(),
+        pod,
+        kind,
+        addresses: AddressSource::Given(addresses.clone()),
+        mac: None,
+        mtu: None,
+        host_ports,
+        bandwidth,
+    };
+    assert_eq!(client.attach(&given).await.unwrap(), Attachment { key: other.clone(), ..attachment() });
+    let leased = AttachRequest { addresses: AddressSource::Lease { wanted: Vec::new() }, ..given };
+    assert!(matches!(client.attach(&leased).await, Err(ClientError::Exhausted(refusal)) if refusal.object == "ipam"));
+    assert_eq!((client.detach(&key).await, client.detach(&other).await), (Ok(true), Ok(false)));
+    let drifts = client.check_attachment(&key, &netns, &addresses).await.unwrap();
+    assert_eq!(drifts, ["/run/netns/cni-8e3f has 10.244.1.10/24"]);
+    assert!(matches!(client.check_attachment(&other, &netns, &[]).await, Err(ClientError::NotFound(_))));
+    assert_eq!(client.collect_attachments(&network, &[]).await.unwrap(), [key.clone()]);
+    assert_eq!(client.collect_attachments(&network, std::slice::from_ref(&key)).await.unwrap(), []);
+    assert_eq!(client.collect_attachments("others", &[]).await.unwrap(), []);
+    assert_eq!(client.attachments().await.unwrap(), [attachment()]);
+    let address = addresses[0].addr();
+    assert_eq!(client.release_address(address, true).await, Ok(key));
+    assert!(matches!(client.release_address(address, false).await, Err(ClientError::Refused { .. })));
+    let said = Readiness { cannot_attach: Some("no address is free".into()), pods_suffer: None };
+    assert_eq!(client.readiness().await, Ok(said));
 }

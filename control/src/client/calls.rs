@@ -1,14 +1,17 @@
 //! A method per call. All answer with a [`super::ClientError`] that names the socket or the object, and the remedy.
 
 use std::net::IpAddr;
+use std::path::Path;
 
+use ipnet::IpNet;
 use tonic::Request;
 
 use super::{Client, ClientError, Events, Result};
-use crate::convert::{ConvertError, each, rows};
+use crate::convert::{ConvertError, attachment_key, each, rows};
 use crate::model::{
-    Applied, BridgeName, BridgeReport, CounterReport, DropReport, ExplainQuery, Explanation, Key, Limit, MacReport,
-    Object, Owner, PortReport, RouteMatch, RouteReport, Status, VtepReport,
+    Applied, AttachRequest, Attachment, AttachmentKey, BridgeName, BridgeReport, CounterReport, DropReport,
+    ExplainQuery, Explanation, Key, Limit, MacReport, Object, Owner, PortReport, Readiness, RouteMatch, RouteReport,
+    Status, VtepReport,
 };
 use crate::proto as pb;
 
@@ -94,6 +97,56 @@ impl Client {
     /// Every fixed limit.
     pub async fn limits(&self) -> Result<Vec<Limit>> {
         call!(self.list_limits(pb::ListLimitsRequest {}), |answer: pb::ListLimitsResponse| Ok(each(answer.limits)))
+    }
+
+    /// Wires a container's interface; [`ClientError::Exhausted`] when no address is free.
+    pub async fn attach(&self, request: &AttachRequest) -> Result<Attachment> {
+        call!(self.attach(pb::AttachRequest::from(request)), TryInto::try_into)
+    }
+
+    /// Takes a container's interface away; false when there is none.
+    pub async fn detach(&self, key: &AttachmentKey) -> Result<bool> {
+        let request = pb::DetachRequest { key: Some(key.into()) };
+        call!(self.detach(request), |answer: pb::DetachResponse| Ok(answer.found))
+    }
+
+    /// What of an attachment is not as it was made; [`ClientError::NotFound`] when there is none.
+    pub async fn check_attachment(
+        &self,
+        key: &AttachmentKey,
+        netns: &Path,
+        addresses: &[IpNet],
+    ) -> Result<Vec<String>> {
+        let request = pb::CheckAttachmentRequest {
+            key: Some(key.into()),
+            netns: netns.to_string_lossy().into_owned(),
+            addresses: addresses.iter().map(ToString::to_string).collect(),
+        };
+        call!(self.check_attachment(request), |answer: pb::CheckAttachmentResponse| Ok(answer.drifts))
+    }
+
+    /// Takes away the attachments of a network that are not among `valid`; gives their keys.
+    pub async fn collect_attachments(&self, network: &str, valid: &[AttachmentKey]) -> Result<Vec<AttachmentKey>> {
+        let valid = valid.iter().map(Into::into).collect();
+        let request = pb::CollectAttachmentsRequest { network: network.to_owned(), valid };
+        call!(self.collect_attachments(request), |answer: pb::CollectAttachmentsResponse| rows(answer.removed))
+    }
+
+    /// All attachments.
+    pub async fn attachments(&self) -> Result<Vec<Attachment>> {
+        let request = pb::ListAttachmentsRequest {};
+        call!(self.list_attachments(request), |answer: pb::ListAttachmentsResponse| rows(answer.attachments))
+    }
+
+    /// Frees a leased address whose container is gone, or with `force` is not; gives whose it was.
+    pub async fn release_address(&self, address: IpAddr, force: bool) -> Result<AttachmentKey> {
+        let request = pb::ReleaseAddressRequest { address: address.to_string(), force };
+        call!(self.release_address(request), |answer: pb::ReleaseAddressResponse| attachment_key(answer.key))
+    }
+
+    /// Whether containers can be attached, and how those that are fare.
+    pub async fn readiness(&self) -> Result<Readiness> {
+        call!(self.get_readiness(pb::GetReadinessRequest {}), |answer: pb::GetReadinessResponse| Ok(answer.into()))
     }
 
     /// What happens from now on, without a deadline.

@@ -42,6 +42,12 @@ pub enum ClientError {
     /// The object exists already, stated by another.
     #[error("{0}")]
     AlreadyExists(Refusal),
+    /// There is no more of what was asked for.
+    #[error("{0}")]
+    Exhausted(Refusal),
+    /// Not now; the daemon says why and what to do.
+    #[error("{0}")]
+    Unavailable(String),
     /// The daemon failed.
     #[error("podwired at {socket} failed in {call}: {why}", socket = .socket.display())]
     Failed {
@@ -82,6 +88,7 @@ impl ClientError {
             return match status.code() {
                 Code::NotFound => Self::NotFound(refusals.swap_remove(0)),
                 Code::AlreadyExists => Self::AlreadyExists(refusals.swap_remove(0)),
+                Code::ResourceExhausted => Self::Exhausted(refusals.swap_remove(0)),
                 _ => Self::Refused { refusals, more },
             };
         }
@@ -96,6 +103,7 @@ impl ClientError {
             Code::Unavailable | Code::Unknown | Code::Cancelled if std::error::Error::source(status).is_some() => {
                 Self::Unreachable { socket, why: "the connection broke".into() }
             }
+            Code::Unavailable => Self::Unavailable(why),
             _ => Self::Failed { socket, call, why },
         }
     }

@@ -3,6 +3,7 @@
 //! Names come from the protocol as text, so an error can always say which object it is about, even when the name
 //! itself is what is wrong with it.
 
+mod attachment;
 mod object;
 mod observe;
 pub(crate) mod refusals;
@@ -12,6 +13,7 @@ mod status;
 mod tests;
 
 use crate::model::{Invalid, Refusal, Text, read};
+pub(crate) use attachment::key as attachment_key;
 
 /// A message does not say something podwire can understand.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -69,7 +71,7 @@ pub(crate) fn optional<T: Text>(object: &str, field: &'static str, given: Option
 }
 
 /// Reads each text of `field`.
-fn texts<T: Text>(object: &str, field: &'static str, given: &[String]) -> Result<Vec<T>> {
+pub(crate) fn texts<T: Text>(object: &str, field: &'static str, given: &[String]) -> Result<Vec<T>> {
     given.iter().map(|given| text(object, field, given)).collect()
 }
 

@@ -10,8 +10,9 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use crate::model::{
-    Bridge, Endpoint, EventKind, ExplainQuery, Guard, Key, Mac, Object, Owner, Port, PortKind, Protocol, Route,
-    StaticMac, Via, Vni, Vtep,
+    AddressSource, AttachRequest, Attachment, AttachmentKey, Bandwidth, Bridge, Endpoint, EventKind, ExplainQuery,
+    Guard, HostPort, Key, Mac, Object, Owner, PodName, Port, PortKind, Protocol, RateLimit, Route, StaticMac,
+    Transport, Via, Vni, Vtep,
 };
 use crate::proto as pb;
 
@@ -113,6 +114,94 @@ proptest! {
             in_port, src, dst, proto: Protocol::Udp, sport, dport: None, size, src_mac: mac, dst_mac: None,
         };
         prop_assert_eq!(ExplainQuery::try_from(pb::ExplainRequest::from(&query)), Ok(query));
+    }
+}
+
+fn key() -> impl Strategy<Value = AttachmentKey> {
+    ("[a-z0-9]{1,64}", "e[a-z0-9]{1,14}")
+        .prop_map(|(container, ifname)| AttachmentKey { container: container.parse().unwrap(), ifname })
+}
+
+fn rate() -> impl Strategy<Value = Option<RateLimit>> {
+    of((1_u64.., 1_u64..).prop_map(|(bits_per_s, burst_bits)| RateLimit { bits_per_s, burst_bits }))
+}
+
+fn host_port() -> impl Strategy<Value = HostPort> {
+    (of(v4()), 1_u16.., 1_u16.., select(&Transport::ALL[..])).prop_map(
+        |(host_ip, host_port, container_port, transport)| HostPort {
+            host_ip: host_ip.map(IpAddr::V4),
+            host_port,
+            container_port,
+            transport,
+        },
+    )
+}
+
+prop_compose! {
+    fn attachment()(
+        key in key(),
+        (network, netns) in ("[a-z]{0,8}", "/[a-z]{1,8}"),
+        pod in of(("[a-z]{1,8}", "[a-z]{1,8}")),
+        port in name(),
+        kind in select(&PortKind::ALL[..]),
+        addresses in vec(host_prefix(), 0..3),
+        leased in any::<bool>(),
+        gateways in vec(v6().prop_map(IpAddr::V6), 0..2),
+        (mac, mtu) in (station(), any::<u16>()),
+        host_ports in vec(host_port(), 0..3),
+        (ingress, egress) in (rate(), rate()),
+    ) -> Attachment {
+        let pod = pod.map(|(namespace, name)| PodName { namespace, name });
+        let bandwidth = Bandwidth { ingress, egress };
+        Attachment {
+            key, network, netns: netns.into(), pod, port, kind, addresses, leased, gateways, mac, mtu, host_ports, bandwidth,
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn an_attachment_comes_back_as_it_was(attachment in attachment(), wanted in vec(v6().prop_map(IpAddr::V6), 0..2)) {
+        prop_assert_eq!(Attachment::try_from(pb::Attachment::from(&attachment)), Ok(attachment.clone()));
+        let Attachment { key, network, netns, pod, kind, addresses, leased, mac, mtu, host_ports, bandwidth, .. } = attachment;
+        let addresses = if leased { AddressSource::Lease { wanted } } else { AddressSource::Given(addresses) };
+        let (mac, mtu) = (Some(mac).filter(|_| leased), Some(mtu));
+        let request = AttachRequest { key, network, netns, pod, kind, addresses, mac, mtu, host_ports, bandwidth };
+        prop_assert_eq!(AttachRequest::try_from(pb::AttachRequest::from(&request)), Ok(request));
+    }
+}
+
+#[test]
+fn an_attachment_that_can_not_be_read_names_itself_the_field_and_the_remedy() {
+    use pb::attach_request::Addresses;
+    let plain = || pb::AttachRequest {
+        key: Some(pb::AttachmentKey { container: "c1".into(), ifname: "eth0".into() }),
+        kind: pb::PortKind::Tap.into(),
+        addresses: Some(Addresses::Lease(pb::Lease::default())),
+        ..pb::AttachRequest::default()
+    };
+    let host_port = |host_port, transport: pb::Transport| {
+        let transport = transport.into();
+        pb::AttachRequest {
+            host_ports: vec![pb::HostPort { host_ip: None, host_port, container_port: 80, transport }],
+            ..plain()
+        }
+    };
+    assert!(AttachRequest::try_from(plain()).is_ok());
+    let container = |container: &str| Some(pb::AttachmentKey { container: container.into(), ifname: "eth0".into() });
+    for (request, words) in [
+        (pb::AttachRequest { key: None, ..plain() }, ["attachment: key is missing", "name the container"]),
+        (
+            pb::AttachRequest { key: container("a/b"), ..plain() },
+            ["container \"a/b\" is not a container id", "use 1 to"],
+        ),
+        (pb::AttachRequest { addresses: None, ..plain() }, ["eth0 of container c1: addresses is missing", "a lease"]),
+        (host_port(0, pb::Transport::Tcp), ["eth0 of container c1: host_port 0 is out of range", "use 1 to 65535"]),
+        (host_port(65_536, pb::Transport::Tcp), ["host_port 65536 is out of range", "use 1 to 65535"]),
+        (host_port(80, pb::Transport::Unspecified), ["transport is missing", "give one of: Tcp Udp Sctp"]),
+    ] {
+        let said = AttachRequest::try_from(request).unwrap_err().to_string();
+        assert!(words.iter().all(|word| said.contains(word)), "{said}");
     }
 }
 

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 
-use super::{BridgeName, Invalid, Mac, Owner, PortName, Vni, VtepName};
+use super::{BridgeName, ContainerId, Invalid, Mac, Owner, PortName, Vni, VtepName};
 
 /// A value that has a text form.
 pub trait Text: FromStr {
@@ -61,6 +61,7 @@ text! {
     Owner: "an owner", "use file, cli, cni, kubernetes, etcd or kernel";
     PortName: "a port's name", "use 1 to 63 of a-z, A-Z, 0-9, '-', '_' and '.', beginning with a letter or digit";
     BridgeName: "a bridge's name", "use 1 to 63 of a-z, A-Z, 0-9, '-', '_' and '.', beginning with a letter or digit";
+    ContainerId: "a container id", "use 1 to 128 of a-z, A-Z, 0-9, '_', '.' and '-', beginning with a letter or digit";
     VtepName: "a VTEP's name", "use 1 to 63 of a-z, A-Z, 0-9, '-', '_' and '.', beginning with a letter or digit";
 }
 

@@ -1,14 +1,16 @@
 //! The calls: out of the protocol, to the backend on a thread that may block, and back.
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use tokio::sync::{Semaphore, watch};
 use tonic::{Code, Request, Response, Status};
 
 use super::{Backend, BackendError, EVENT_STREAMS_MAX, events};
-use crate::convert::{ConvertError, each, enumeration, optional, refusals, text};
-use crate::model::{Key, Object, Owner, Refusal};
+use crate::convert::{ConvertError, attachment_key, each, enumeration, optional, refusals, rows, text, texts};
+use crate::model::{AttachmentKey, Key, Object, Owner, Refusal};
 use crate::proto as pb;
 use crate::proto::podwire_server::Podwire;
 
@@ -67,6 +69,7 @@ fn status(error: &BackendError) -> Status {
         BackendError::Refused(refused) => (Code::InvalidArgument, refused.as_slice()),
         BackendError::NotFound(refusal) => (Code::NotFound, std::slice::from_ref(refusal)),
         BackendError::AlreadyExists(refusal) => (Code::AlreadyExists, std::slice::from_ref(refusal)),
+        BackendError::Exhausted(refusal) => (Code::ResourceExhausted, std::slice::from_ref(refusal)),
         BackendError::Unavailable(_) => return Status::unavailable(message),
         BackendError::Internal(_) => return Status::internal(message),
     };
@@ -186,5 +189,69 @@ impl<B: Backend> Podwire for Calls<B> {
 
     async fn list_limits(&self, _: Request<pb::ListLimitsRequest>) -> Answer<pb::ListLimitsResponse> {
         self.read(|backend| Ok(pb::ListLimitsResponse { limits: each(backend.limits()?) })).await
+    }
+
+    async fn attach(&self, request: Request<pb::AttachRequest>) -> Answer<pb::AttachResponse> {
+        let given = request.into_inner();
+        let work = move |backend: &B| {
+            let attachment = backend.attach(given.try_into()?)?;
+            Ok(pb::AttachResponse { attachment: Some((&attachment).into()) })
+        };
+        self.run(&self.changes, work).await
+    }
+
+    async fn detach(&self, request: Request<pb::DetachRequest>) -> Answer<pb::DetachResponse> {
+        let given = request.into_inner();
+        let work = move |backend: &B| Ok(pb::DetachResponse { found: backend.detach(&attachment_key(given.key)?)? });
+        self.run(&self.changes, work).await
+    }
+
+    async fn check_attachment(
+        &self,
+        request: Request<pb::CheckAttachmentRequest>,
+    ) -> Answer<pb::CheckAttachmentResponse> {
+        let given = request.into_inner();
+        let work = move |backend: &B| {
+            let key = attachment_key(given.key)?;
+            let addresses: Vec<IpNet> = texts(&key.to_string(), "address", &given.addresses)?;
+            let drifts = backend.check_attachment(&key, Path::new(&given.netns), &addresses)?;
+            Ok(pb::CheckAttachmentResponse { drifts })
+        };
+        self.read(work).await
+    }
+
+    async fn collect_attachments(
+        &self,
+        request: Request<pb::CollectAttachmentsRequest>,
+    ) -> Answer<pb::CollectAttachmentsResponse> {
+        let given = request.into_inner();
+        let work = move |backend: &B| {
+            let valid: Vec<AttachmentKey> = rows(given.valid)?;
+            let removed = backend.collect_attachments(&given.network, &valid)?;
+            Ok(pb::CollectAttachmentsResponse { removed: removed.iter().map(Into::into).collect() })
+        };
+        self.run(&self.changes, work).await
+    }
+
+    async fn list_attachments(&self, _: Request<pb::ListAttachmentsRequest>) -> Answer<pb::ListAttachmentsResponse> {
+        let work = |backend: &B| {
+            let attachments = backend.attachments()?.iter().map(Into::into).collect();
+            Ok(pb::ListAttachmentsResponse { attachments })
+        };
+        self.read(work).await
+    }
+
+    async fn release_address(&self, request: Request<pb::ReleaseAddressRequest>) -> Answer<pb::ReleaseAddressResponse> {
+        let given = request.into_inner();
+        let work = move |backend: &B| {
+            let address = text("ipam release", "address", &given.address)?;
+            let key = backend.release_address(address, given.force)?;
+            Ok(pb::ReleaseAddressResponse { key: Some((&key).into()) })
+        };
+        self.run(&self.changes, work).await
+    }
+
+    async fn get_readiness(&self, _: Request<pb::GetReadinessRequest>) -> Answer<pb::GetReadinessResponse> {
+        self.read(|backend| Ok(backend.readiness()?.into())).await
     }
 }

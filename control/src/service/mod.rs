@@ -10,17 +10,20 @@ mod socket;
 
 use std::future::Future;
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use tokio::net::UnixListener;
 use tokio::sync::{broadcast, watch};
 use tonic::transport::Server;
 use tower::limit::GlobalConcurrencyLimitLayer;
 
 use crate::model::{
-    Applied, BridgeName, BridgeReport, CounterReport, DropReport, Event, ExplainQuery, Explanation, Key, Limit,
-    MacReport, Object, Owner, PortReport, Refusal, RouteMatch, RouteReport, Status, VtepReport,
+    Applied, AttachRequest, Attachment, AttachmentKey, BridgeName, BridgeReport, CounterReport, DropReport, Event,
+    ExplainQuery, Explanation, Key, Limit, MacReport, Object, Owner, PortReport, Readiness, Refusal, RouteMatch,
+    RouteReport, Status, VtepReport,
 };
 use crate::proto::podwire_server::PodwireServer;
 
@@ -56,8 +59,8 @@ pub const LIMITS: &[(&str, u64, &str)] = &[
 
 /// What the service asks of the daemon.
 ///
-/// Calls come from threads that may block. `apply` and `change` never run at the same time as one another, are never
-/// given up halfway, and return only when every worker uses the new generation. Their objects are valid by
+/// Calls come from threads that may block. Those that change something never run at the same time as one another, are
+/// never given up halfway, and return only when every worker uses the new generation. Their objects are valid by
 /// themselves and no key is stated twice; their owner is one that may use the API.
 pub trait Backend: Send + Sync + 'static {
     /// What the switch is and how it is doing.
@@ -89,6 +92,26 @@ pub trait Backend: Send + Sync + 'static {
     fn explain(&self, query: ExplainQuery) -> Result<Explanation, BackendError>;
     /// Every fixed limit, [`LIMITS`] among them.
     fn limits(&self) -> Result<Vec<Limit>, BackendError>;
+    /// Wires a container's interface, whole or not at all; the same request again is answered the same. `Exhausted` when
+    /// no address is free.
+    fn attach(&self, request: AttachRequest) -> Result<Attachment, BackendError>;
+    /// Takes a container's interface away with all it holds; false when there is none.
+    fn detach(&self, key: &AttachmentKey) -> Result<bool, BackendError>;
+    /// What of an attachment is not as it was made, a sentence each. `netns` and `addresses` are what the runtime knows.
+    fn check_attachment(
+        &self,
+        key: &AttachmentKey,
+        netns: &Path,
+        addresses: &[IpNet],
+    ) -> Result<Vec<String>, BackendError>;
+    /// Takes away the attachments of a network that are not among `valid`; gives their keys.
+    fn collect_attachments(&self, network: &str, valid: &[AttachmentKey]) -> Result<Vec<AttachmentKey>, BackendError>;
+    /// All attachments.
+    fn attachments(&self) -> Result<Vec<Attachment>, BackendError>;
+    /// Frees a leased address whose container is gone (or, with `force`, is not), by detaching it.
+    fn release_address(&self, address: IpAddr, force: bool) -> Result<AttachmentKey, BackendError>;
+    /// Whether containers can be attached, and how those that are fare.
+    fn readiness(&self) -> Result<Readiness, BackendError>;
     /// Events from now on. Must not block. A reader that is too slow is told how many it missed.
     fn events(&self) -> broadcast::Receiver<Event>;
 }
@@ -105,6 +128,9 @@ pub enum BackendError {
     /// The object exists already, stated by another.
     #[error("{0}")]
     AlreadyExists(Refusal),
+    /// There is no more of what was asked for.
+    #[error("{0}")]
+    Exhausted(Refusal),
     /// Not now; the text says why and what to do.
     #[error("{0}")]
     Unavailable(String),

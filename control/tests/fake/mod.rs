@@ -5,10 +5,11 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use podwire_control::model::*;
 use podwire_control::service::{self, Backend, BackendError};
 use tokio::sync::{broadcast, oneshot};
@@ -158,6 +159,26 @@ impl Fake {
             Some(_) => Action::Changed,
         };
         applied.changed.push(Changed { key, action });
+    }
+}
+
+/// The one attachment there is.
+pub fn attachment() -> Attachment {
+    let container = "8e3f0a6b1c2d".parse().unwrap();
+    Attachment {
+        key: AttachmentKey { container, ifname: "eth0".into() },
+        network: "pods".into(),
+        netns: "/run/netns/cni-8e3f".into(),
+        pod: Some(PodName { namespace: "default".into(), name: "web-0".into() }),
+        port: "8e3f0a6b1c2d.eth0".parse().unwrap(),
+        kind: PortKind::Tap,
+        addresses: vec!["10.244.1.10/24".parse().unwrap(), "fd00:244:1::a/64".parse().unwrap()],
+        leased: true,
+        gateways: vec!["10.244.1.1".parse().unwrap(), "fd00:244:1::1".parse().unwrap()],
+        mac: Mac([2, 0, 10, 244, 1, 10]),
+        mtu: 1450,
+        host_ports: Vec::new(),
+        bandwidth: Bandwidth::default(),
     }
 }
 
@@ -331,6 +352,44 @@ impl Backend for Fake {
         Ok(limits
             .map(|(name, value, unit)| Limit { name: (*name).into(), value: *value, unit: (*unit).into() })
             .collect())
+    }
+
+    fn attach(&self, request: AttachRequest) -> Answer<Attachment> {
+        let AddressSource::Given(addresses) = request.addresses else {
+            return Err(BackendError::Exhausted(Refusal::new("ipam", "10.244.1.0/24 is full")));
+        };
+        Ok(Attachment { key: request.key, network: request.network, addresses, ..attachment() })
+    }
+
+    fn detach(&self, key: &AttachmentKey) -> Answer<bool> {
+        Ok(*key == attachment().key)
+    }
+
+    fn check_attachment(&self, key: &AttachmentKey, netns: &Path, addresses: &[IpNet]) -> Answer<Vec<String>> {
+        if *key != attachment().key {
+            return Err(BackendError::NotFound(Refusal::new(key, "there is none")));
+        }
+        Ok(vec![format!("{} has {}", netns.display(), addresses[0])])
+    }
+
+    fn collect_attachments(&self, network: &str, valid: &[AttachmentKey]) -> Answer<Vec<AttachmentKey>> {
+        let own = attachment();
+        Ok(if network == own.network && !valid.contains(&own.key) { vec![own.key] } else { Vec::new() })
+    }
+
+    fn attachments(&self) -> Answer<Vec<Attachment>> {
+        Ok(vec![attachment()])
+    }
+
+    fn release_address(&self, address: IpAddr, force: bool) -> Answer<AttachmentKey> {
+        if force {
+            return Ok(attachment().key);
+        }
+        Err(BackendError::Refused(vec![Refusal::new(format!("address {address}"), "its container is there")]))
+    }
+
+    fn readiness(&self) -> Answer<Readiness> {
+        Ok(Readiness { cannot_attach: Some("no address is free".into()), pods_suffer: None })
     }
 
     fn events(&self) -> broadcast::Receiver<Event> {
