@@ -16,3 +16,4 @@ pub mod model;
 mod proto;
 #[cfg(feature = "server")]
 pub mod service;
+pub mod spool;
