@@ -37,6 +37,10 @@ impl Controller {
     /// # Errors
     /// [`BackendError`]; nothing has changed then.
     pub fn attach(&mut self, request: AttachRequest) -> Result<Attachment, BackendError> {
+        if self.store.is_none() {
+            // Its addresses would be given to another after the next start.
+            return Err(BackendError::Unavailable(self.warnings.join("; ")));
+        }
         // What is still to be taken away may be of this very container.
         self.carry_out_spool();
         let refused = |reason: String| BackendError::Refused(vec![Refusal::new(&request.key, reason)]);
