@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 use crate::client::SOCKET;
 use crate::intent::netns_path;
-use crate::model::{BridgeName, Mac, PortName, Protocol, Vni, VtepName, read};
+use crate::model::{BridgeName, IpRange, Mac, PortName, Protocol, Vni, VtepName, read};
 
 /// Speak to podwired, the node's virtual switch.
 #[derive(Parser, Debug)]
@@ -52,6 +52,9 @@ pub(super) enum Verb {
     /// Remote tunnel endpoints
     #[command(subcommand)]
     Vtep(VtepVerb),
+    /// Addresses for pods
+    #[command(subcommand)]
+    Ipam(IpamVerb),
     /// Counters: outcomes, workers and ports
     Stats {
         /// Print again and again, with the rates
@@ -255,6 +258,31 @@ pub(super) struct VtepAdd {
     /// VXLAN network identifier; the configured one when not given
     #[arg(long, value_parser = read::<Vni>)]
     pub(super) vni: Option<Vni>,
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum IpamVerb {
+    /// Ranges, and how far they are used
+    Show,
+    /// Ranges beside those of the file
+    #[command(subcommand)]
+    Range(RangeVerb),
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum RangeVerb {
+    /// Add a range, to be tried after the others
+    Add {
+        /// FIRST-LAST, or one address
+        #[arg(value_parser = read::<IpRange>)]
+        range: IpRange,
+    },
+    /// Remove a range that holds no leases
+    Del {
+        /// As it was added
+        #[arg(value_parser = read::<IpRange>)]
+        range: IpRange,
+    },
 }
 
 #[derive(Arguments, Debug)]

@@ -4,6 +4,7 @@
 
 mod args;
 mod ask;
+mod ipam;
 mod object;
 mod observe;
 mod output;

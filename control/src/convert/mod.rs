@@ -3,6 +3,7 @@
 //! Names come from the protocol as text, so an error can always say which object it is about, even when the name
 //! itself is what is wrong with it.
 
+pub(crate) mod ipam;
 mod object;
 mod observe;
 pub(crate) mod refusals;
@@ -100,7 +101,7 @@ pub(crate) fn each<A, B: From<A>>(rows: Vec<A>) -> Vec<B> {
 }
 
 /// Each as text.
-fn shown<T: ToString>(values: &[T]) -> Vec<String> {
+pub(crate) fn shown<T: ToString>(values: &[T]) -> Vec<String> {
     values.iter().map(ToString::to_string).collect()
 }
 

@@ -19,8 +19,9 @@ use tonic::transport::Server;
 use tower::limit::GlobalConcurrencyLimitLayer;
 
 use crate::model::{
-    Applied, BridgeName, BridgeReport, CounterReport, DropReport, Event, ExplainQuery, Explanation, Key, Limit,
-    MacReport, Object, Owner, PortReport, Refusal, RouteMatch, RouteReport, Status, VtepReport,
+    Applied, BridgeName, BridgeReport, CounterReport, DropReport, Event, ExplainQuery, Explanation, IpRange,
+    IpamReport, Key, Limit, MacReport, Object, Owner, PortReport, RangesChanged, Refusal, RouteMatch, RouteReport,
+    Status, VtepReport,
 };
 use crate::proto::podwire_server::PodwireServer;
 
@@ -56,7 +57,7 @@ pub const LIMITS: &[(&str, u64, &str)] = &[
 
 /// What the service asks of the daemon.
 ///
-/// Calls come from threads that may block. `apply` and `change` never run at the same time as one another, are never
+/// Calls come from threads that may block. `apply`, `change` and `change_ranges` never run at the same time as one another, are never
 /// given up halfway, and return only when every worker uses the new generation. Their objects are valid by
 /// themselves and no key is stated twice; their owner is one that may use the API.
 pub trait Backend: Send + Sync + 'static {
@@ -87,6 +88,10 @@ pub trait Backend: Send + Sync + 'static {
     fn drops(&self) -> Result<Vec<DropReport>, BackendError>;
     /// The walk of a made-up frame.
     fn explain(&self, query: ExplainQuery) -> Result<Explanation, BackendError>;
+    /// The ranges that pods' addresses are leased from.
+    fn ipam(&self) -> Result<IpamReport, BackendError>;
+    /// Adds and removes ranges of the CLI, all or nothing; `NotFound` for a single one that is to go and is not there.
+    fn change_ranges(&self, add: Vec<IpRange>, remove: Vec<IpRange>) -> Result<RangesChanged, BackendError>;
     /// Every fixed limit, [`LIMITS`] among them.
     fn limits(&self) -> Result<Vec<Limit>, BackendError>;
     /// Events from now on. Must not block. A reader that is too slow is told how many it missed.

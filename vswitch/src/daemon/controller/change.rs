@@ -14,7 +14,7 @@ use super::{Controller, find_port, finish};
 use crate::compile::Compiled;
 use crate::daemon::devices::{Closing, DeviceError};
 use crate::daemon::ledger::{Changes, Plan};
-use crate::daemon::store::{Store, StoreError};
+use crate::daemon::store::{Batch, Store, StoreError};
 use crate::id::PortId;
 use crate::snapshot::Snapshot;
 use crate::switch::{PortHalves, SwitchError};
@@ -130,7 +130,7 @@ impl Controller {
         let Some(store) = self.store.as_mut().filter(|_| Store::keeps(plan.owner)) else { return Ok(()) };
         let touched = plan.next.objects(plan.owner).filter(|(key, _)| plan.own.touches(key));
         let upserts: Vec<Object> = touched.map(|(_, object)| object.clone()).collect();
-        let stored = store.commit(plan.owner, &upserts, &plan.own.removed);
+        let stored = store.commit(&Batch::objects(plan.owner, &upserts, &plan.own.removed));
         stored.map_err(|error: StoreError| vec![Refusal::new("store", error.to_string())])
     }
 
