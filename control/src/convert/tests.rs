@@ -10,8 +10,8 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use crate::model::{
-    Bridge, Endpoint, EventKind, ExplainQuery, Guard, Key, Mac, Object, Owner, Port, PortKind, Protocol, Route,
-    StaticMac, Via, Vni, Vtep,
+    Bandwidth, Bridge, Endpoint, EventKind, ExplainQuery, Guard, Key, Mac, Object, Owner, Port, PortKind, Protocol,
+    RateLimit, Route, StaticMac, Via, Vni, Vtep,
 };
 use crate::proto as pb;
 
@@ -61,12 +61,19 @@ prop_compose! {
         mtu in of(1280_u16..),
         bridge in of(name()),
         guard in guard(),
+        bandwidth in bandwidth(),
     ) -> Object {
         let mut addresses = addresses;
         addresses.sort_by_key(IpNet::addr);
         addresses.dedup_by_key(|address| address.addr());
-        Object::Port(Port { name, kind, netns: netns.into(), ifname, addresses, mac, mtu, bridge, guard })
+        Object::Port(Port { name, kind, netns: netns.into(), ifname, addresses, mac, mtu, bridge, guard, bandwidth })
     }
+}
+
+fn bandwidth() -> impl Strategy<Value = Bandwidth> {
+    let limit =
+        || of((1_000_u64.., 1_000_000_u64..).prop_map(|(bits_per_s, burst_bits)| RateLimit { bits_per_s, burst_bits }));
+    (limit(), limit()).prop_map(|(ingress, egress)| Bandwidth { ingress, egress })
 }
 
 fn bridge() -> impl Strategy<Value = Object> {

@@ -1,6 +1,7 @@
 //! Validated plain types: what can be said to podwire, and what it answers. No serialisation, no I/O.
 
 mod attachment;
+mod bandwidth;
 mod change;
 mod mac;
 mod name;
@@ -13,9 +14,10 @@ mod via;
 mod vni;
 
 pub use attachment::{
-    AddressSource, AttachRequest, Attachment, AttachmentKey, Bandwidth, CONTAINER_BYTES_MAX, ContainerId,
-    ContainerIdError, HostPort, PodName, RateLimit, Readiness, Transport,
+    AddressSource, AttachRequest, Attachment, AttachmentKey, CONTAINER_BYTES_MAX, ContainerId, ContainerIdError,
+    HostPort, PodName, Readiness, Transport,
 };
+pub use bandwidth::{BURST_DEFAULT_MS, Bandwidth, Bits, BitsError, RATE_BITS_PER_S_MIN, RateLimit};
 pub use change::{Action, Applied, Changed, Refusal};
 pub use mac::{Mac, MacError};
 pub use name::{BridgeName, NAME_BYTES_MAX, NameError, PortName, VtepName};
