@@ -41,9 +41,12 @@ fn tcp_gets_the_limit_both_ways() {
     let node = node();
     let free = pod(&node, 10);
     let kinds = ["tap", "veth-xdp"].into_iter().flat_map(|kind| ["10M", "100M", "1G"].map(|rate| (kind, rate)));
+    // A port that goes takes its counters along.
+    let mut pods = Vec::new();
     for (host, (kind, rate)) in (20..).zip(kinds) {
-        let limited = limited_pod(&node, host, kind, rate);
-        for path in [Path::v4(&free, &limited), Path::v4(&limited, &free), Path::v6(&limited, &free)] {
+        pods.push(limited_pod(&node, host, kind, rate));
+        let limited = &pods[pods.len() - 1];
+        for path in [Path::v4(&free, limited), Path::v4(limited, &free), Path::v6(limited, &free)] {
             eprint!("{kind} {} -> {} ", path.source, path.target);
             assert_gets(path, rate);
         }
