@@ -7,6 +7,7 @@
 //! netns = "a"                     # a name below /run/netns, or an absolute path
 //! addresses = ["10.244.1.10/24", "fd00:244:1::a/64"]
 //! # mac, mtu, bridge; guard = false; allowed = ["10.9.0.0/16"]
+//! # ingress_rate = "100M", ingress_burst = "25M"; egress_rate, egress_burst
 //! [[bridge]]
 //! name = "blue"                   # vni = 7, flood = ["node2"] when stretched; vlan_transparent = true
 //! [[mac]]
@@ -25,8 +26,8 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use crate::model::{
-    Bridge, Guard, Invalid, Object, Port, PortKind, Refusal, Route, StaticMac, Text, Via, ViaError, Vtep,
-    check_objects, read,
+    Bandwidth, Bits, Bridge, Guard, Invalid, Object, Port, PortKind, RateLimit, Refusal, Route, StaticMac, Text, Via,
+    ViaError, Vtep, check_objects, read,
 };
 
 /// Where names of network namespaces live.
@@ -73,6 +74,10 @@ struct PortTable {
     guard: Option<bool>,
     #[serde(default)]
     allowed: Vec<String>,
+    ingress_rate: Option<String>,
+    ingress_burst: Option<String>,
+    egress_rate: Option<String>,
+    egress_burst: Option<String>,
 }
 
 #[derive(Deserialize, Debug)]
@@ -181,6 +186,19 @@ impl PortTable {
             }
             _ => Guard::On { allowed: fields(object, "allowed", &self.allowed)? },
         };
+        let limit = |[rate, burst]: [(&'static str, &Option<String>); 2]| -> Read<Option<RateLimit>> {
+            let read = |(name, text): (&'static str, &Option<String>)| optional::<Bits>(object, name, text.as_ref());
+            match (read(rate)?, read(burst)?) {
+                (Some(rate), burst) => Ok(Some(RateLimit::new(rate, burst))),
+                (None, None) => Ok(None),
+                (None, Some(_)) => {
+                    let remedy = format!("give {}, or leave it out", rate.0);
+                    Err(invalid(burst.0, "is given without a rate".to_owned(), &remedy))
+                }
+            }
+        };
+        let ingress = limit([("ingress_rate", &self.ingress_rate), ("ingress_burst", &self.ingress_burst)])?;
+        let egress = limit([("egress_rate", &self.egress_rate), ("egress_burst", &self.egress_burst)])?;
         Ok(Port {
             name: field(object, "name", &self.name)?,
             kind,
@@ -191,6 +209,7 @@ impl PortTable {
             mtu: self.mtu,
             bridge: optional(object, "bridge", self.bridge.as_ref())?,
             guard,
+            bandwidth: Bandwidth { ingress, egress },
         })
     }
 }
@@ -301,6 +320,32 @@ mod tests {
         }
         let error = parse("[[port]]\nname = 'a'\nnetns = 'a'\nkind = 'veth'\n").unwrap_err().to_string();
         assert!(error.contains("port a: kind \"veth\" is not a kind of port; use tap or veth-xdp"), "{error}");
+    }
+
+    #[test]
+    fn a_ports_limits_are_rates_with_a_burst_or_the_usual_one() {
+        let read = |lines: &str| parse(&format!("[[port]]\nname = 'a'\nnetns = 'a'\n{lines}\n"));
+        let objects = read("ingress_rate = '100M'\negress_rate = '2G'\negress_burst = '1M'").unwrap();
+        let Object::Port(port) = &objects[0] else { panic!("{objects:?}") };
+        let ingress = Some(RateLimit::new(Bits(100_000_000), None));
+        let egress = Some(RateLimit { bits_per_s: 2_000_000_000, burst_bits: 1_000_000 });
+        assert_eq!(port.bandwidth, Bandwidth { ingress, egress });
+        for (lines, said) in [
+            (
+                "ingress_burst = '1M'",
+                "port a: ingress_burst is given without a rate; give ingress_rate, or leave it out",
+            ),
+            (
+                "egress_rate = 'fast'",
+                "port a: egress_rate \"fast\" is not a number of bits; write it as in 500k, 100M or 2G",
+            ),
+            (
+                "egress_rate = '0'",
+                "port a: egress_rate 0 is less than 1000 bits a second; use at least 1k, or leave the limit out",
+            ),
+        ] {
+            assert_eq!(read(lines).unwrap_err().to_string(), said);
+        }
     }
 
     #[test]

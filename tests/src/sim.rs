@@ -244,7 +244,7 @@ impl SimSwitch {
     /// Sends a frame of the switch's own out of a port.
     pub fn originate(&mut self, port: &str, bytes: &[u8]) -> &mut Self {
         let id = self.port_id(port);
-        self.engine.originate(&self.snapshot, id, bytes);
+        self.engine.originate(&self.snapshot, self.now, id, bytes);
         self
     }
 

@@ -16,8 +16,8 @@ use crate::id::{BridgeId, PortId, VtepId};
 use crate::limits::{BRIDGES_MAX, MACS_PER_BRIDGE, PORTS_MAX, VTEPS_MAX};
 use crate::port::PortCaps;
 use crate::snapshot::{
-    BridgeEntry, Epochs, Gateway, NextHop, Node, POD_SEGMENT, PortEntry, PortTable, Role, RouteTable, Snapshot,
-    SourceGuard, Table, VtepEntry, VtepTable,
+    BridgeEntry, Epochs, Gateway, NextHop, Node, POD_SEGMENT, PortEntry, PortLimits, PortTable, Role, RouteTable,
+    Snapshot, SourceGuard, Table, VtepEntry, VtepTable,
 };
 use crate::table::fib::Fib;
 use crate::table::mac::MacTable;
@@ -392,6 +392,7 @@ impl Compiler {
             mtu: device.mtu,
             caps: device.caps,
             guard: None,
+            limits: PortLimits::default(),
             epoch: generation,
         };
         for (name, role, bridge) in [(HOST_PORT, Role::Host, Some(POD_SEGMENT)), (UPLINK_PORT, Role::Uplink, None)] {
@@ -407,6 +408,7 @@ impl Compiler {
             if let (Some((id, bridge)), Some(&device)) = (self.member(port), inputs.devices.get(port.name.as_str())) {
                 let entry = PortEntry {
                     guard: source_guard(port, device.mac),
+                    limits: PortLimits::new(port.bandwidth),
                     ..plain(port.name.as_str(), Role::Pod, Some(bridge), device)
                 };
                 put(&mut entries, id.index(), entry);
@@ -414,6 +416,7 @@ impl Compiler {
         }
         for (entry, old) in entries.iter_mut().zip(inputs.previous.ports.iter()) {
             if let (Some(entry), Some(old)) = (entry, old) {
+                entry.limits = std::mem::take(&mut entry.limits).or_old(&old.limits);
                 let is_as_it_was = PortEntry { epoch: old.epoch, ..entry.clone() } == *old;
                 entry.epoch = if is_as_it_was { old.epoch } else { generation };
             }

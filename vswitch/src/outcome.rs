@@ -105,6 +105,8 @@ reasons! {
         VlanNotAllowed = "vlan_not_allowed",
         /// The port sends more broadcast and multicast than it may.
         FloodLimit = "flood_limit",
+        /// The port sends faster than its limit.
+        RateEgress = "rate_egress",
 
         /// The datagram is too short for a VXLAN header and an inner Ethernet header.
         VxlanTruncated = "vxlan_truncated",
@@ -146,6 +148,8 @@ reasons! {
         /// The route leads to a VTEP that has no endpoint, or to no uplink at all.
         NoUplink = "no_uplink",
 
+        /// The egress port is sent to faster than its limit.
+        RateIngress = "rate_ingress",
         /// The egress device had no room.
         TxFull = "tx_full",
         /// The underlay refused the datagram's length; the path MTU was lowered.

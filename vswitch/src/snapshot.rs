@@ -1,8 +1,8 @@
 //! Everything the pipeline may read: immutable, numbered, published whole.
 //!
 //! `compile` builds snapshots, `switch` publishes them, workers read them. Tables are separate `Arc`s, so that a
-//! change rebuilds only what it touched. The one thing inside that changes is each bridge's [`MacTable`] and each
-//! tunnel's path MTU, which survive snapshots and are atomic.
+//! change rebuilds only what it touched. What changes inside is each bridge's [`MacTable`], each tunnel's path MTU and
+//! how far each port's limits are spent, which survive snapshots and are atomic.
 
 mod ports;
 
@@ -19,7 +19,7 @@ use crate::table::fib::Fib;
 use crate::table::mac::MacTable;
 use crate::wire::vxlan;
 
-pub use ports::{Inlet, PortBrief, PortEntry, PortTable, SourceGuard};
+pub use ports::{Inlet, PortBrief, PortEntry, PortLimits, PortTable, SourceGuard};
 
 /// One generation of the switch's configuration.
 #[derive(Clone, Debug)]

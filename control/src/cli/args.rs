@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 use crate::client::SOCKET;
 use crate::intent::netns_path;
-use crate::model::{BridgeName, IpRange, Mac, PortName, Protocol, Vni, VtepName, read};
+use crate::model::{Bits, BridgeName, IpRange, Mac, PortName, Protocol, Vni, VtepName, read};
 
 /// Speak to podwired, the node's virtual switch.
 #[derive(Parser, Debug)]
@@ -153,6 +153,18 @@ pub(super) struct PortAdd {
     /// Source prefix the port may send with beside its own addresses; repeatable
     #[arg(long, value_name = "PREFIX", value_parser = read::<IpNet>)]
     pub(super) allow: Vec<IpNet>,
+    /// Bits a second towards the pod, as in 100M; not limited when not given
+    #[arg(long, value_name = "BITS", value_parser = read::<Bits>)]
+    pub(super) ingress_rate: Option<Bits>,
+    /// Bits towards the pod that may pass at once; a quarter of a second's when not given
+    #[arg(long, value_name = "BITS", value_parser = read::<Bits>, requires = "ingress_rate")]
+    pub(super) ingress_burst: Option<Bits>,
+    /// Bits a second from the pod; not limited when not given
+    #[arg(long, value_name = "BITS", value_parser = read::<Bits>)]
+    pub(super) egress_rate: Option<Bits>,
+    /// Bits from the pod that may pass at once; a quarter of a second's when not given
+    #[arg(long, value_name = "BITS", value_parser = read::<Bits>, requires = "egress_rate")]
+    pub(super) egress_burst: Option<Bits>,
 }
 
 #[derive(Subcommand, Debug)]

@@ -6,8 +6,9 @@ use serde_json::{Value, json};
 
 use super::Failure;
 use super::output::{Output, dash, list, rows, text, texts};
+use super::tables::bandwidth_json;
 use crate::client::Client;
-use crate::model::{Attachment, Bandwidth, HostPort, RateLimit};
+use crate::model::{Attachment, HostPort};
 
 const HEADER: [&str; 7] = ["CONTAINER", "INTERFACE", "POD", "NETWORK", "PORT", "ADDRESSES", "HOST PORTS"];
 const LEASE_HEADER: [&str; 5] = ["ADDRESS", "CONTAINER", "INTERFACE", "POD", "NETWORK"];
@@ -57,7 +58,6 @@ fn attachment_row(attachment: &Attachment) -> Vec<String> {
 }
 
 fn attachment_json(attachment: &Attachment) -> Value {
-    let Bandwidth { ingress, egress } = attachment.bandwidth;
     json!({
         "container": attachment.key.container.as_str(),
         "interface": attachment.key.ifname,
@@ -72,13 +72,8 @@ fn attachment_json(attachment: &Attachment) -> Value {
         "mac": attachment.mac.to_string(),
         "mtu": attachment.mtu,
         "host_ports": host_ports(attachment),
-        "ingress": ingress.map(rate_json),
-        "egress": egress.map(rate_json),
+        "bandwidth": bandwidth_json(attachment.bandwidth),
     })
-}
-
-fn rate_json(rate: RateLimit) -> Value {
-    json!({"bits_per_s": rate.bits_per_s, "burst_bits": rate.burst_bits})
 }
 
 /// As in "8080 to 80/tcp", or "192.0.2.1:8080 to 80/tcp" where it is open on one address only.

@@ -11,7 +11,10 @@ use super::args::{Args, BridgeVerb, Kind, MacVerb, PortAdd, PortVerb, RouteVerb,
 use super::output::Output;
 use crate::client::Client;
 use crate::intent;
-use crate::model::{Applied, Bridge, Guard, Key, Object, Owner, Port, PortKind, Route, StaticMac, Via, ViaError, Vtep};
+use crate::model::{
+    Applied, Bandwidth, Bridge, Guard, Key, Object, Owner, Port, PortKind, RateLimit, Route, StaticMac, Via, ViaError,
+    Vtep,
+};
 
 /// What the CLI's user wants to be so.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -73,6 +76,10 @@ fn port(add: &PortAdd) -> Port {
         mtu: add.mtu,
         bridge: add.bridge.clone(),
         guard: if add.no_guard { Guard::Off } else { Guard::On { allowed: add.allow.clone() } },
+        bandwidth: Bandwidth {
+            ingress: add.ingress_rate.map(|rate| RateLimit::new(rate, add.ingress_burst)),
+            egress: add.egress_rate.map(|rate| RateLimit::new(rate, add.egress_burst)),
+        },
     }
 }
 

@@ -4,6 +4,7 @@ use clap::Parser;
 
 use super::super::args::Format;
 use super::*;
+use crate::model::Bits;
 
 fn parse(line: &str) -> Args {
     Args::try_parse_from(line.split_whitespace()).unwrap_or_else(|error| panic!("{line}: {error}"))
@@ -37,10 +38,16 @@ fn the_examples_state_what_they_say() {
         mtu: None,
         bridge: None,
         guard: Guard::On { allowed: Vec::new() },
+        bandwidth: Bandwidth::default(),
     };
     assert_eq!(stated(line), Statement::Upsert(Object::Port(port.clone())));
-    let veth = Port { kind: PortKind::VethXdp, ..port };
+    let veth = Port { kind: PortKind::VethXdp, ..port.clone() };
     assert_eq!(stated(&line.replace("--kind tap", "--kind veth-xdp")), Statement::Upsert(Object::Port(veth)));
+    let ingress = Some(RateLimit::new(Bits(100_000_000), None));
+    let egress = Some(RateLimit { bits_per_s: 500_000, burst_bits: 1_000_000 });
+    let limited = Port { bandwidth: Bandwidth { ingress, egress }, ..port };
+    let limits = format!("{line} --ingress-rate 100M --egress-rate 500k --egress-burst 1M");
+    assert_eq!(stated(&limits), Statement::Upsert(Object::Port(limited)));
 
     let line =
         "podwire vtep add node2 --remote 172.31.0.2 --mac 02:00:00:00:00:02 --remote fd00::2 --mac 02:00:00:00:00:03";

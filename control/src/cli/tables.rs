@@ -8,8 +8,8 @@ use super::Failure;
 use super::output::{Output, dash, list, pairs, rows, text, texts};
 use crate::client::Client;
 use crate::model::{
-    BridgeName, BridgeReport, EndpointReport, Guard, MacReport, PortCounters, PortReport, PortState, Route,
-    RouteReport, Via, VtepReport,
+    Bandwidth, BridgeName, BridgeReport, EndpointReport, Guard, MacReport, PortCounters, PortReport, PortState,
+    RateLimit, Route, RouteReport, Via, VtepReport,
 };
 
 /// All ports.
@@ -80,6 +80,12 @@ fn guard_json(guard: &Guard) -> Value {
     }
 }
 
+/// A port's limits.
+pub(super) fn bandwidth_json(bandwidth: Bandwidth) -> Value {
+    let limit = |limit: RateLimit| json!({"bits_per_s": limit.bits_per_s, "burst_bits": limit.burst_bits});
+    json!({"ingress": bandwidth.ingress.map(limit), "egress": bandwidth.egress.map(limit)})
+}
+
 /// A port's or VTEP's counters.
 pub(super) fn counters_json(counters: &PortCounters) -> Value {
     json!({
@@ -134,6 +140,7 @@ fn port_json(port: &PortReport) -> Value {
         "mtu": port.mtu,
         "bridge": port.bridge,
         "guard": port.guard.as_ref().map(guard_json),
+        "bandwidth": bandwidth_json(port.bandwidth),
         "state": state,
         "reason": reason,
         "counters": counters_json(&port.counters),
@@ -159,6 +166,8 @@ fn port_text(port: &PortReport) -> String {
         ("mtu", port.mtu.to_string()),
         ("bridge", dash(port.bridge.as_ref())),
         ("guard", guard_text(port.guard.as_ref())),
+        ("ingress_rate", dash(port.bandwidth.ingress.as_ref())),
+        ("egress_rate", dash(port.bandwidth.egress.as_ref())),
         ("rx", direction(count.rx_frames, count.rx_segments, count.rx_bytes, count.rx_drops)),
         ("tx", direction(count.tx_frames, count.tx_segments, count.tx_bytes, count.tx_drops)),
     ])

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
+use super::object::bandwidth;
 use super::{ConvertError, Number, Result, enumeration, needed, number, numbers, optional, same, shown, text, texts};
-use crate::model::{self, AddressSource, AttachmentKey, Bandwidth, HostPort, Invalid, RateLimit};
+use crate::model::{self, AddressSource, AttachmentKey, HostPort, Invalid};
 use crate::proto as pb;
 
 const MTU_REMEDY: &str = "use 576 to 65535";
@@ -15,7 +16,6 @@ numbers! {
 
 same! {
     model::PodName, pb::PodName { namespace, name };
-    model::RateLimit, pb::RateLimit { bits_per_s, burst_bits };
     model::Readiness, pb::GetReadinessResponse { cannot_attach, pods_suffer };
 }
 
@@ -73,18 +73,6 @@ fn host_ports(object: &str, given: &[pb::HostPort]) -> Result<Vec<HostPort>> {
     given.iter().map(|given| host_port(object, given)).collect()
 }
 
-impl From<Bandwidth> for pb::Bandwidth {
-    fn from(bandwidth: Bandwidth) -> Self {
-        Self { ingress: bandwidth.ingress.map(Into::into), egress: bandwidth.egress.map(Into::into) }
-    }
-}
-
-impl From<pb::Bandwidth> for Bandwidth {
-    fn from(bandwidth: pb::Bandwidth) -> Self {
-        Self { ingress: bandwidth.ingress.map(RateLimit::from), egress: bandwidth.egress.map(RateLimit::from) }
-    }
-}
-
 impl From<&model::AttachRequest> for pb::AttachRequest {
     fn from(request: &model::AttachRequest) -> Self {
         use pb::attach_request::Addresses;
@@ -128,7 +116,7 @@ impl TryFrom<pb::AttachRequest> for model::AttachRequest {
             mac: optional(object, "mac", request.mac.as_ref())?,
             mtu: request.mtu.map(|mtu| number(object, "mtu", mtu, MTU_REMEDY)).transpose()?,
             host_ports: host_ports(object, &request.host_ports)?,
-            bandwidth: request.bandwidth.map(Into::into).unwrap_or_default(),
+            bandwidth: bandwidth(request.bandwidth),
             key,
         })
     }
@@ -172,7 +160,7 @@ impl TryFrom<pb::Attachment> for model::Attachment {
             mac: text(object, "mac", &attachment.mac)?,
             mtu: number(object, "mtu", attachment.mtu, MTU_REMEDY)?,
             host_ports: host_ports(object, &attachment.host_ports)?,
-            bandwidth: attachment.bandwidth.map(Into::into).unwrap_or_default(),
+            bandwidth: bandwidth(attachment.bandwidth),
             key,
         })
     }

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use super::{ConvertError, Number, Result, enumeration, needed, number, numbers, optional, rows, shown, text, texts};
+use super::{
+    ConvertError, Number, Result, enumeration, needed, number, numbers, optional, rows, same, shown, text, texts,
+};
 use crate::model::{self, Invalid, Key, Object, Vni};
 use crate::proto as pb;
 
@@ -45,6 +47,22 @@ pub(super) fn guard(object: &str, given: Option<&pb::Guard>) -> Result<model::Gu
     }
 }
 
+same! {
+    model::RateLimit, pb::RateLimit { bits_per_s, burst_bits };
+}
+
+impl From<model::Bandwidth> for pb::Bandwidth {
+    fn from(bandwidth: model::Bandwidth) -> Self {
+        Self { ingress: bandwidth.ingress.map(Into::into), egress: bandwidth.egress.map(Into::into) }
+    }
+}
+
+/// Reads limits; absent ones are none.
+pub(super) fn bandwidth(given: Option<pb::Bandwidth>) -> model::Bandwidth {
+    let given = given.unwrap_or_default();
+    model::Bandwidth { ingress: given.ingress.map(Into::into), egress: given.egress.map(Into::into) }
+}
+
 impl From<&model::Port> for pb::Port {
     fn from(port: &model::Port) -> Self {
         Self {
@@ -57,6 +75,7 @@ impl From<&model::Port> for pb::Port {
             mtu: port.mtu.map(u32::from),
             bridge: port.bridge.as_ref().map(ToString::to_string),
             guard: Some((&port.guard).into()),
+            bandwidth: Some(port.bandwidth.into()),
         }
     }
 }
@@ -76,6 +95,7 @@ impl TryFrom<&pb::Port> for model::Port {
             mtu: port.mtu.map(|mtu| number(object, "mtu", mtu, MTU_REMEDY)).transpose()?,
             bridge: optional(object, "bridge", port.bridge.as_ref())?,
             guard: guard(object, port.guard.as_ref())?,
+            bandwidth: bandwidth(port.bandwidth),
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::object::{guard, vni};
+use super::object::{bandwidth, guard, vni};
 use super::{
     ConvertError, Number, Result, each, enumeration, needed, numbers, optional, rows, same, shown, text, texts,
 };
@@ -46,6 +46,7 @@ impl From<PortReport> for pb::PortRow {
             mtu: port.mtu,
             bridge: port.bridge,
             guard: port.guard.as_ref().map(Into::into),
+            bandwidth: Some(port.bandwidth.into()),
             up,
             reason,
             counters: Some(port.counters.into()),
@@ -70,6 +71,7 @@ impl TryFrom<pb::PortRow> for PortReport {
             mtu: port.mtu,
             bridge: port.bridge,
             guard: port.guard.as_ref().map(|given| guard(object, Some(given))).transpose()?,
+            bandwidth: bandwidth(port.bandwidth),
             state: if port.up { PortState::Up } else { closed() },
             counters: port.counters.map(Into::into).unwrap_or_default(),
             name: port.name,

@@ -62,12 +62,19 @@ prop_compose! {
         mtu in of(1280_u16..),
         bridge in of(name()),
         guard in guard(),
+        bandwidth in bandwidth(),
     ) -> Object {
         let mut addresses = addresses;
         addresses.sort_by_key(IpNet::addr);
         addresses.dedup_by_key(|address| address.addr());
-        Object::Port(Port { name, kind, netns: netns.into(), ifname, addresses, mac, mtu, bridge, guard })
+        Object::Port(Port { name, kind, netns: netns.into(), ifname, addresses, mac, mtu, bridge, guard, bandwidth })
     }
+}
+
+fn bandwidth() -> impl Strategy<Value = Bandwidth> {
+    let limit =
+        || of((1_000_u64.., 1_000_000_u64..).prop_map(|(bits_per_s, burst_bits)| RateLimit { bits_per_s, burst_bits }));
+    (limit(), limit()).prop_map(|(ingress, egress)| Bandwidth { ingress, egress })
 }
 
 fn bridge() -> impl Strategy<Value = Object> {
@@ -135,10 +142,6 @@ fn key() -> impl Strategy<Value = AttachmentKey> {
         .prop_map(|(container, ifname)| AttachmentKey { container: container.parse().unwrap(), ifname })
 }
 
-fn rate() -> impl Strategy<Value = Option<RateLimit>> {
-    of((1_u64.., 1_u64..).prop_map(|(bits_per_s, burst_bits)| RateLimit { bits_per_s, burst_bits }))
-}
-
 fn host_port() -> impl Strategy<Value = HostPort> {
     (of(v4()), 1_u16.., 1_u16.., select(&Transport::ALL[..])).prop_map(
         |(host_ip, host_port, container_port, transport)| HostPort {
@@ -162,10 +165,9 @@ prop_compose! {
         gateways in vec(v6().prop_map(IpAddr::V6), 0..2),
         (mac, mtu) in (station(), any::<u16>()),
         host_ports in vec(host_port(), 0..3),
-        (ingress, egress) in (rate(), rate()),
+        bandwidth in bandwidth(),
     ) -> Attachment {
         let pod = pod.map(|(namespace, name)| PodName { namespace, name });
-        let bandwidth = Bandwidth { ingress, egress };
         Attachment {
             key, network, netns: netns.into(), pod, port, kind, addresses, leased, gateways, mac, mtu, host_ports, bandwidth,
         }

@@ -11,7 +11,7 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 
-use super::{Mac, PortKind, PortName};
+use super::{Bandwidth, Mac, PortKind, PortName};
 
 /// Longest container id in bytes; runtimes use 64.
 pub const CONTAINER_BYTES_MAX: usize = 128;
@@ -130,24 +130,6 @@ pub struct HostPort {
     pub container_port: u16,
     /// Transport.
     pub transport: Transport,
-}
-
-/// A rate limit: a token bucket.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct RateLimit {
-    /// Bits a second of IP packets, their Ethernet headers included; never 0.
-    pub bits_per_s: u64,
-    /// Bits that may pass at once; never 0.
-    pub burst_bits: u64,
-}
-
-/// How fast a port may be; a direction that is not given is not limited.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub struct Bandwidth {
-    /// Towards the pod.
-    pub ingress: Option<RateLimit>,
-    /// From the pod.
-    pub egress: Option<RateLimit>,
 }
 
 /// What a container's interface is to be.

@@ -1,6 +1,7 @@
 //! Validated plain types: what can be said to podwire, and what it answers. No serialisation, no I/O.
 
 mod attachment;
+mod bandwidth;
 mod change;
 mod ipam;
 mod mac;
@@ -14,9 +15,10 @@ mod via;
 mod vni;
 
 pub use attachment::{
-    AddressSource, AttachRequest, Attachment, AttachmentKey, Bandwidth, CONTAINER_BYTES_MAX, ContainerId,
-    ContainerIdError, HostPort, PodName, RateLimit, Readiness, Transport,
+    AddressSource, AttachRequest, Attachment, AttachmentKey, CONTAINER_BYTES_MAX, ContainerId, ContainerIdError,
+    HostPort, PodName, Readiness, Transport,
 };
+pub use bandwidth::{BURST_DEFAULT_MS, Bandwidth, Bits, BitsError, RATE_BITS_PER_S_MIN, RateLimit};
 pub use change::{Action, Applied, Changed, Refusal};
 pub use ipam::{IpRange, IpRangeError, IpamReport, RangeReport, RangeSource, RangesChanged};
 pub use mac::{Mac, MacError};

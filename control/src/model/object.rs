@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 
-use super::{BridgeName, Mac, PortName, Vni, VtepName};
+use super::{Bandwidth, BridgeName, Mac, PortName, Vni, VtepName};
 
 /// Who stated an object. Where two state the same one, the owner that stands earlier here wins.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -106,6 +106,8 @@ pub struct Port {
     pub bridge: Option<BridgeName>,
     /// Spoof guard.
     pub guard: Guard,
+    /// How fast it may be.
+    pub bandwidth: Bandwidth,
 }
 
 /// An L2 segment beside the node's pod segment.

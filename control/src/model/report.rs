@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 
-use super::{Guard, Mac, Owner, Route, Vni};
+use super::{Bandwidth, Guard, Mac, Owner, Route, Vni};
 
 /// Where the tunnels leave the node.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -198,6 +198,8 @@ pub struct PortReport {
     pub bridge: Option<String>,
     /// Spoof guard, where there is one to speak of.
     pub guard: Option<Guard>,
+    /// How fast it may be.
+    pub bandwidth: Bandwidth,
     /// Whether frames pass.
     pub state: PortState,
     /// Its counters since it was added.

@@ -10,12 +10,18 @@ use std::path::{Component, Path};
 use ipnet::IpNet;
 
 use super::via::VIA_WORDS;
-use super::{Bridge, Endpoint, Guard, Key, Mac, Object, Port, Refusal, Route, StaticMac, Vni, Vtep, VtepName};
+use super::{
+    Bits, Bridge, Endpoint, Guard, Key, Mac, Object, Port, RATE_BITS_PER_S_MIN, RateLimit, Refusal, Route, StaticMac,
+    Vni, Vtep, VtepName,
+};
 
 /// Smallest MTU of a port in bytes: what every IPv4 host accepts (RFC 791).
 pub const PORT_MTU_MIN: u16 = 576;
 /// Smallest MTU of a port with an IPv6 address, in bytes (RFC 8200, section 5).
 pub const PORT_MTU_MIN_IPV6: u16 = 1280;
+/// MTU in bytes that a port without one of its own is taken to have.
+const MTU_USUAL: u16 = 1_500;
+const ETHERNET_HEADER_BYTES: u64 = 14;
 /// Longest interface name in bytes: `IFNAMSIZ` less the closing zero.
 pub const IFNAME_BYTES_MAX: usize = 15;
 
@@ -110,7 +116,23 @@ impl Port {
         if let Guard::On { allowed } = &self.guard {
             allowed.iter().try_for_each(|prefix| check_host_bits("allowed", *prefix))?;
         }
+        self.check_limit(["ingress_rate", "ingress_burst"], self.bandwidth.ingress)?;
+        self.check_limit(["egress_rate", "egress_burst"], self.bandwidth.egress)?;
         self.mtu.map_or(Ok(()), |mtu| self.check_mtu(mtu))
+    }
+
+    fn check_limit(&self, [rate, burst]: [&'static str; 2], limit: Option<RateLimit>) -> Rule {
+        let Some(RateLimit { bits_per_s, burst_bits }) = limit else { return Ok(()) };
+        if bits_per_s < RATE_BITS_PER_S_MIN {
+            let problem = format!("{} is less than {RATE_BITS_PER_S_MIN} bits a second", Bits(bits_per_s));
+            return Err(Fault::new(rate, problem, "use at least 1k, or leave the limit out"));
+        }
+        let frame_bits = 8 * (u64::from(self.mtu.unwrap_or(MTU_USUAL)) + ETHERNET_HEADER_BYTES);
+        if burst_bits < frame_bits {
+            let problem = format!("{} is less than one frame of the port's MTU", Bits(burst_bits));
+            return Err(Fault::new(burst, problem, format!("use at least {frame_bits}, or leave it out")));
+        }
+        Ok(())
     }
 
     fn check_mtu(&self, mtu: u16) -> Rule {

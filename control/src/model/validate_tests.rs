@@ -1,6 +1,6 @@
 //! Each rule refuses what it should, and says on which object, in which field, and what to do.
 
-use super::super::{Endpoint, PortKind, Via};
+use super::super::{Bandwidth, Endpoint, PortKind, Via};
 use super::*;
 
 fn port() -> Port {
@@ -14,6 +14,7 @@ fn port() -> Port {
         mtu: Some(1450),
         bridge: None,
         guard: Guard::On { allowed: vec!["10.9.0.0/16".parse().unwrap()] },
+        bandwidth: Bandwidth { ingress: Some(RateLimit { bits_per_s: 1_000, burst_bits: 8 * 1_464 }), egress: None },
     }
 }
 
@@ -101,6 +102,24 @@ fn a_ports_mtu_has_a_least_value_and_ipv6_raises_it() {
     assert!(v6.starts_with("port pod-a: mtu 1279 is too small; use 1280 to 65535"), "{v6}");
     let v4 = port_with(|port| (port.mtu, port.addresses) = (Some(575), Vec::new()));
     assert!(v4.starts_with("port pod-a: mtu 575 is too small; use 576 to 65535"), "{v4}");
+}
+
+#[test]
+fn a_limit_has_a_least_rate_and_a_burst_of_one_frame() {
+    let limit = |bits_per_s, burst_bits| Some(RateLimit { bits_per_s, burst_bits });
+    for (rate, shown) in [(0, "0"), (999, "999")] {
+        let said = port_with(|port| port.bandwidth.egress = limit(rate, 20_000));
+        let expected = format!(
+            "port pod-a: egress_rate {shown} is less than 1000 bits a second; use at least 1k, or leave the limit out"
+        );
+        assert_eq!(said, expected);
+    }
+    let said = port_with(|port| port.bandwidth.ingress = limit(1_000_000, 8 * 1_464 - 1));
+    let expected = "port pod-a: ingress_burst 11711 is less than one frame of the port's MTU; use at least 11712, or \
+                    leave it out";
+    assert_eq!(said, expected);
+    let said = port_with(|port| (port.mtu, port.bandwidth.ingress) = (None, limit(1_000_000, 12_111)));
+    assert!(said.contains("use at least 12112"), "{said}");
 }
 
 #[test]

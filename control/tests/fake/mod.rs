@@ -90,6 +90,7 @@ pub fn port_report(name: &str, state: PortState) -> PortReport {
         mtu: 1450,
         bridge: None,
         guard: Some(Guard::On { allowed: vec!["10.9.0.0/16".parse().unwrap()] }),
+        bandwidth: Bandwidth { ingress: Some(RateLimit::new(Bits(100_000_000), None)), egress: None },
         state,
         counters: counters(5),
     }
@@ -242,6 +243,7 @@ impl Backend for Fake {
             netns: None,
             addresses: Vec::new(),
             guard: None,
+            bandwidth: Bandwidth::default(),
             ..port_report("podwire0", PortState::Up)
         };
         let gone = PortState::Closed { reason: "its namespace is gone".into() };

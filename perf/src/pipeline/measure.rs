@@ -125,7 +125,7 @@ impl<'a> Bench<'a> {
                 self.traffic.refill(&mut self.at, &mut self.pool, &mut self.batch);
                 let start = mono_now();
                 forward(snapshot, &mut self.state, start, &mut self.batch, &mut NoProbe);
-                self.transmitter.send(snapshot, &mut self.batch, &self.stats);
+                self.transmitter.send(snapshot, start, &mut self.batch, &self.stats);
                 round.frames += self.batch.len() as u64;
                 self.batch.recycle(&mut self.pool);
                 let ns = mono_now().since(start);
@@ -151,7 +151,7 @@ impl<'a> Bench<'a> {
         let parsed = mono_now();
         forward(snapshot, &mut self.state, parsed, &mut self.batch, &mut NoProbe);
         let decided = mono_now();
-        self.transmitter.send(snapshot, &mut self.batch, &self.stats);
+        self.transmitter.send(snapshot, decided, &mut self.batch, &self.stats);
         let sent = mono_now();
         let frames = self.batch.len() as u64;
         self.batch.recycle(&mut self.pool);

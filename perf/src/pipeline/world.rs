@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use podwire_control::model::{Endpoint, Guard, Mac, Object, Port, PortKind, Route, Via, Vtep};
+use podwire_control::model::{Bandwidth, Endpoint, Guard, Mac, Object, Port, PortKind, Route, Via, Vtep};
 use podwire_vswitch::compile::{Device, HOST_PORT, Inputs, NodeSpec, UPLINK_PORT, compile, empty};
 use podwire_vswitch::id::PortId;
 use podwire_vswitch::port::PortCaps;
@@ -173,6 +173,7 @@ fn objects(prefixes: &[Ipv4Net], prefixes6: &[Ipv6Net]) -> Vec<Object> {
             mtu: Some(MTU),
             bridge: None,
             guard: Guard::On { allowed: Vec::new() },
+            bandwidth: Bandwidth::default(),
         })
     });
     let vteps = (0..REMOTE_NODES).map(|node| {

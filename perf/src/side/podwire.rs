@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use ipnet::{IpNet, Ipv4Net};
 use podwire_control::client::Client;
-use podwire_control::model::{Endpoint, Guard, Object, Owner, Port, PortKind, Route, Via, Vtep};
+use podwire_control::model::{Bandwidth, Endpoint, Guard, Object, Owner, Port, PortKind, Route, Via, Vtep};
 use podwire_vswitch::sys::affinity::allowed_cpus;
 use podwire_vswitch::sys::clock::mono_now;
 use tokio::runtime::Runtime;
@@ -175,6 +175,7 @@ fn port(kind: PortKind, pod: &Netns, address: Ipv4Addr) -> Result<Object> {
         mtu: None,
         bridge: None,
         guard: Guard::On { allowed: Vec::new() },
+        bandwidth: Bandwidth::default(),
     }))
 }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use ipnet::IpNet;
-use podwire_control::model::{Guard, Mac, Port, PortKind};
+use podwire_control::model::{Bandwidth, Guard, Mac, Port, PortKind};
 use podwire_vswitch::port::PortCaps;
 use podwire_vswitch::port::memory::MEMORY_QUEUE_FRAMES;
 
@@ -38,6 +38,7 @@ impl SimPort {
             mtu: None,
             bridge: None,
             guard: Guard::On { allowed: Vec::new() },
+            bandwidth: Bandwidth::default(),
         };
         Self { object: Some(object), ..Self::device(name, PortCaps::ALL) }
     }
@@ -106,6 +107,12 @@ impl SimPort {
     #[must_use]
     pub fn unguarded(self) -> Self {
         self.stated(|port| port.guard = Guard::Off)
+    }
+
+    /// That may be so fast and no faster.
+    #[must_use]
+    pub fn bandwidth(self, bandwidth: Bandwidth) -> Self {
+        self.stated(|port| port.bandwidth = bandwidth)
     }
 
     fn stated(mut self, change: impl FnOnce(&mut Port)) -> Self {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use podwire_control::client::{Client, ClientError, Events};
-use podwire_control::model::{Event, Guard, Object, Port, PortKind, PortReport, PortState, Route, Via};
+use podwire_control::model::{Bandwidth, Event, Guard, Object, Port, PortKind, PortReport, PortState, Route, Via};
 use podwire_tests::{Netns, Node, NodePlan, NodeSpec, Pod};
 use tokio::runtime::{Builder, Runtime};
 
@@ -113,6 +113,7 @@ pub(crate) fn at(name: &str, netns: &Path, host: u8) -> Port {
         mtu: None,
         bridge: None,
         guard: Guard::On { allowed: Vec::new() },
+        bandwidth: Bandwidth::default(),
     }
 }
 

@@ -14,6 +14,7 @@ mod crash;
 mod disturb;
 mod in_place;
 mod ipam;
+mod limits;
 mod questions;
 mod refusals;
 mod reload;

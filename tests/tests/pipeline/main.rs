@@ -9,6 +9,7 @@ mod decap;
 mod encap;
 mod guard;
 mod icmp;
+mod limit;
 mod offload;
 mod parse;
 mod resolve;

@@ -1,9 +1,10 @@
-//! Random switches: ports, bridges, VTEPs and routes from a small stock of names and addresses, so that they meet.
+//! Random switches: ports, bridges, VTEPs and routes from a small stock of names and addresses, so that they meet. No port is
+//! limited: what a limit drops depends on time and order, which the cases of the `pipeline` ring hold fixed.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use podwire_control::model::{Bridge, Guard, Key, Mac, Object, Port, PortKind, Vni};
+use podwire_control::model::{Bandwidth, Bridge, Guard, Key, Mac, Object, Port, PortKind, Vni};
 use podwire_tests::reference::Reference;
 use podwire_tests::sim::{self, HOST, SimPort, SimSwitch, UPLINK, planned_spec};
 use podwire_tests::{NodePlan, plan};
@@ -189,6 +190,7 @@ impl Topology {
                 1 => Guard::On { allowed },
                 _ => Guard::Off,
             },
+            bandwidth: Bandwidth::default(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! What is stated, in the text form of `podwire apply -f`, and the slots, routes, guards and pins that follow.
 
 use super::*;
+use crate::table::policer::Policer;
 
 /// What is stated, in the text form of `podwire apply -f`.
 fn objects(text: &str) -> Vec<Object> {
@@ -75,6 +76,29 @@ fn port(name: &str, host: u8) -> String {
 
 const NODE2: &str =
     "[[vtep]]\nname = \"node2\"\nendpoints = [{ remote = \"172.31.0.2\", mac = \"02:00:00:00:00:02\" }]\n";
+
+#[test]
+fn a_limit_that_did_not_change_keeps_what_is_spent_of_it() {
+    let mut fixture = Fixture::new();
+    let limits = |fixture: &Fixture| fixture.snapshot.port(fixture.slot("a")).unwrap().limits.clone();
+    let limited = |lines: &str| format!("{}{lines}\n", port("a", 10));
+    let both = "ingress_rate = '1M'\negress_rate = '1M'";
+    fixture.text(&limited(both));
+    let first = limits(&fixture);
+    fixture.text(&(limited(both) + &port("b", 11)));
+    let same = |old: &PortLimits, new: &PortLimits| {
+        let same = |old: &Option<Arc<Policer>>, new: &Option<Arc<Policer>>| match (old, new) {
+            (Some(old), Some(new)) => Arc::ptr_eq(old, new),
+            _ => false,
+        };
+        [same(&old.ingress, &new.ingress), same(&old.egress, &new.egress)]
+    };
+    assert_eq!(same(&first, &limits(&fixture)), [true, true]);
+    fixture.text(&limited("ingress_rate = '1M'\negress_rate = '2M'"));
+    assert_eq!(same(&first, &limits(&fixture)), [true, false]);
+    fixture.text(&limited("ingress_rate = '1M'"));
+    assert_eq!(limits(&fixture).egress, None);
+}
 
 #[test]
 fn what_stays_keeps_its_slot_and_what_comes_takes_the_lowest_free_one() {

@@ -168,6 +168,14 @@ impl Frame {
         self.offload.segments(self.len())
     }
 
+    /// Bytes of the packets it stands for on a wire, each with headers of its own; a super-frame's are parsed by then.
+    #[inline]
+    #[must_use]
+    pub fn wire_len(&self) -> usize {
+        let header_len = self.offload.gso.map_or(0, |gso| usize::from(gso.header_len));
+        self.len() + (self.segments() - 1) * header_len
+    }
+
     fn shift_offload(&mut self, shift: impl Fn(usize) -> usize) {
         let moved = |at: u16| u16::try_from(shift(usize::from(at))).unwrap_or(u16::MAX);
         if let Checksum::Partial { start, .. } = &mut self.offload.checksum {

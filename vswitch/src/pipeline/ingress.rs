@@ -12,7 +12,8 @@ impl<P: Probe> Pass<'_, P> {
     pub(crate) fn ingress(&mut self, item: &mut Item, arrival: &mut Arrival) -> Result<(), DropReason> {
         arrival.is_flow = false;
         let (snapshot, port) = (self.snapshot, item.frame.ingress);
-        match snapshot.ports.brief(port).inlet {
+        let brief = snapshot.ports.brief(port);
+        match brief.inlet {
             Inlet::Bridge(bridge) => {
                 self.probe.note(Stage::Ingress, || {
                     let name = snapshot.port(port).map_or("", |entry| entry.name.as_str());
@@ -31,9 +32,14 @@ impl<P: Probe> Pass<'_, P> {
             if let Some(gso) = &mut item.frame.offload.gso {
                 gso.header_len = plain.header_len;
             }
-            return Ok(());
+        } else {
+            item.read_headers()?;
         }
-        item.read_headers()
+        if brief.limits_egress && !self.is_within_rate(item) {
+            arrival.is_flow = false;
+            return Err(DropReason::RateEgress);
+        }
+        Ok(())
     }
 
     /// The checks of a frame that is well formed: link-layer rules, and the spoof guard.

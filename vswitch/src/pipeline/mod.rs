@@ -13,6 +13,7 @@ mod flow;
 mod guard;
 mod icmp_error;
 mod ingress;
+mod limit;
 mod probe;
 mod resolve;
 mod route;
@@ -43,6 +44,7 @@ pub fn forward<P: Probe>(snapshot: &Snapshot, state: &mut WorkerState, now: Mono
             None => pass.stages(item, arrival),
             Some(reason) => item.verdict = Verdict::Drop(reason),
         }
+        pass.note_limits(item);
         pass.probe.note(Stage::Verdict, || item.verdict.name());
     }
     pass.count_flows();

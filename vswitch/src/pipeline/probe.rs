@@ -7,6 +7,7 @@ use std::fmt;
 #[allow(missing_docs)]
 pub enum Stage {
     Ingress,
+    Limit,
     Guard,
     Decap,
     Bridge,
@@ -22,6 +23,7 @@ impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Ingress => "ingress",
+            Self::Limit => "limit",
             Self::Guard => "guard",
             Self::Decap => "decap",
             Self::Bridge => "bridge",

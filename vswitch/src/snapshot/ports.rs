@@ -5,11 +5,12 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use podwire_control::model::Mac;
+use podwire_control::model::{Bandwidth, Mac, RateLimit};
 
 use super::Role;
 use crate::id::{BridgeId, PortId};
 use crate::port::PortCaps;
+use crate::table::policer::Policer;
 
 /// All ports. What is read of one for every frame is kept once more, close together, so that it stays in cache.
 #[derive(PartialEq, Debug, Default)]
@@ -50,10 +51,14 @@ pub struct PortBrief {
     pub inlet: Inlet,
     /// What it carries; none when there is no such port.
     pub caps: Option<PortCaps>,
+    /// Whether what it is sent is limited.
+    pub limits_ingress: bool,
+    /// Whether what it sends is limited.
+    pub limits_egress: bool,
 }
 
-/// Eight bytes: a few hundred ports take two kilobytes.
-const _: () = assert!(size_of::<PortBrief>() <= 8);
+/// Ten bytes: two hundred ports take two kilobytes.
+const _: () = assert!(size_of::<PortBrief>() <= 10);
 
 /// Where frames go that a port received.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -67,14 +72,15 @@ pub enum Inlet {
 }
 
 impl PortBrief {
-    const ABSENT: Self = Self { inlet: Inlet::Nowhere, caps: None };
+    const ABSENT: Self = Self { inlet: Inlet::Nowhere, caps: None, limits_ingress: false, limits_egress: false };
 
     fn of(entry: &PortEntry) -> Self {
         let inlet = match entry.role {
             Role::Uplink => Inlet::Tunnel,
             _ => entry.bridge.map_or(Inlet::Nowhere, Inlet::Bridge),
         };
-        Self { inlet, caps: Some(entry.caps) }
+        let PortLimits { ingress, egress } = &entry.limits;
+        Self { inlet, caps: Some(entry.caps), limits_ingress: ingress.is_some(), limits_egress: egress.is_some() }
     }
 }
 
@@ -95,8 +101,35 @@ pub struct PortEntry {
     pub caps: PortCaps,
     /// Source addresses it may use; none when it may use any.
     pub guard: Option<Arc<SourceGuard>>,
+    /// How fast it may be.
+    pub limits: PortLimits,
     /// The generation in which it became what it is.
     pub epoch: u64,
+}
+
+/// The limits of a port's bandwidth; they survive snapshots while they do not change.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct PortLimits {
+    /// Of what it is sent.
+    pub ingress: Option<Arc<Policer>>,
+    /// Of what it sends.
+    pub egress: Option<Arc<Policer>>,
+}
+
+impl PortLimits {
+    /// Fresh ones.
+    #[must_use]
+    pub fn new(bandwidth: Bandwidth) -> Self {
+        let policer = |limit: RateLimit| Arc::new(Policer::new(limit));
+        Self { ingress: bandwidth.ingress.map(policer), egress: bandwidth.egress.map(policer) }
+    }
+
+    /// With the old policer of each direction whose limit is the same.
+    #[must_use]
+    pub fn or_old(self, old: &Self) -> Self {
+        let kept = |new: Option<Arc<Policer>>, old: &Option<Arc<Policer>>| if new == *old { old.clone() } else { new };
+        Self { ingress: kept(self.ingress, &old.ingress), egress: kept(self.egress, &old.egress) }
+    }
 }
 
 /// What a guarded port may send from.

@@ -121,10 +121,10 @@ impl Engine {
     }
 
     /// Sends a frame the switch itself originates straight out of a port.
-    pub fn originate(&mut self, snapshot: &Snapshot, port: PortId, bytes: &[u8]) {
+    pub fn originate(&mut self, snapshot: &Snapshot, now: MonoNs, port: PortId, bytes: &[u8]) {
         let mut frame = Frame::new();
         frame.fill(bytes);
-        self.transmitter.originate(snapshot, port, frame, &self.stats);
+        self.transmitter.originate(snapshot, now, port, frame, &self.stats);
     }
 
     /// Sends what devices had no room for; true when something is left still.
@@ -141,7 +141,7 @@ impl Engine {
         let refused = Verdict::Drop(DropReason::TxTooBig);
         for item in self.batch.items_mut().iter_mut().filter(|item| item.verdict == refused) {
             if answer_too_big(snapshot, &mut self.state, now, item) {
-                self.transmitter.send_answer(snapshot, item, &self.stats);
+                self.transmitter.send_answer(snapshot, now, item, &self.stats);
             }
         }
     }
@@ -151,7 +151,7 @@ impl Engine {
             return;
         }
         forward(snapshot, &mut self.state, now, &mut self.batch, &mut NoProbe);
-        if self.transmitter.send(snapshot, &mut self.batch, &self.stats) {
+        if self.transmitter.send(snapshot, now, &mut self.batch, &self.stats) {
             self.answer_too_big(snapshot, now);
         }
         self.batch.recycle(&mut self.pool);

@@ -204,7 +204,7 @@ impl Worker {
         if woken {
             self.setup.shared.waker.drain();
         }
-        if !self.take_commands() {
+        if !self.take_commands(now) {
             return false;
         }
         let snapshot = Arc::clone(self.cache.load());
@@ -295,7 +295,7 @@ impl Worker {
     }
 
     /// False when told to stop.
-    fn take_commands(&mut self) -> bool {
+    fn take_commands(&mut self, now: MonoNs) -> bool {
         while let Ok(command) = self.setup.commands.try_recv() {
             match command {
                 Command::Attach { port, rx, tx } => self.attach(port, rx, tx),
@@ -306,7 +306,7 @@ impl Worker {
                 }
                 Command::Originate { port, bytes } => {
                     let snapshot = Arc::clone(self.cache.load());
-                    self.engine.originate(&snapshot, port, &bytes);
+                    self.engine.originate(&snapshot, now, port, &bytes);
                 }
                 Command::Stop => return false,
             }

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use crate::frame::{Batch, Delivery, Egress, Encap, Frame, Item};
-use crate::id::PortId;
+use crate::id::{MonoNs, PortId};
 use crate::limits::PORTS_MAX;
 use crate::outcome::{DropReason, Verdict};
 use crate::pipeline::{deliveries, largest_packet};
@@ -63,10 +63,10 @@ impl Transmitter {
     }
 
     /// Sends every frame of a decided batch and counts every outcome. True when the underlay refused one as too long.
-    pub fn send(&mut self, snapshot: &Snapshot, batch: &mut Batch, stats: &WorkerStats) -> bool {
+    pub fn send(&mut self, snapshot: &Snapshot, now: MonoNs, batch: &mut Batch, stats: &WorkerStats) -> bool {
         let mut too_big = false;
         for item in batch.items_mut() {
-            if let Err(reason) = self.send_item(snapshot, item, stats) {
+            if let Err(reason) = self.send_item(snapshot, now, item, stats) {
                 item.verdict = Verdict::Drop(reason);
                 too_big |= reason == DropReason::TxTooBig;
             }
@@ -77,9 +77,9 @@ impl Transmitter {
     }
 
     /// Sends an answer that took the place of a frame whose outcome is already counted.
-    pub fn send_answer(&mut self, snapshot: &Snapshot, item: &mut Item, stats: &WorkerStats) {
+    pub fn send_answer(&mut self, snapshot: &Snapshot, now: MonoNs, item: &mut Item, stats: &WorkerStats) {
         // An answer that is lost is asked for again by the next packet.
-        let _ = self.send_item(snapshot, item, stats);
+        let _ = self.send_item(snapshot, now, item, stats);
         self.flush(stats);
     }
 
@@ -103,13 +103,13 @@ impl Transmitter {
     }
 
     /// Sends a frame that no port received, such as an announcement, out of one port.
-    pub fn originate(&mut self, snapshot: &Snapshot, port: PortId, frame: Frame, stats: &WorkerStats) {
+    pub fn originate(&mut self, snapshot: &Snapshot, now: MonoNs, port: PortId, frame: Frame, stats: &WorkerStats) {
         let mut item = Item::new(frame);
         if item.read_headers().is_err() {
             return;
         }
         let way = Delivery::plain(port, u16::MAX);
-        if self.deliver_by(way, snapshot, &mut item, stats).is_ok() {
+        if self.deliver_by(way, snapshot, now, &mut item, stats).is_ok() {
             stats.count(Event::Originated, 1);
         }
         self.flush(stats);
@@ -117,11 +117,17 @@ impl Transmitter {
 
     /// Sends a frame where it is to go. An error is that of a frame that was not dropped before.
     #[inline(always)]
-    fn send_item(&mut self, snapshot: &Snapshot, item: &mut Item, stats: &WorkerStats) -> Result<(), DropReason> {
+    fn send_item(
+        &mut self,
+        snapshot: &Snapshot,
+        now: MonoNs,
+        item: &mut Item,
+        stats: &WorkerStats,
+    ) -> Result<(), DropReason> {
         match item.egress {
             Egress::None => {}
             Egress::Port(_) => {
-                let sent = self.deliver(snapshot, item, stats);
+                let sent = self.deliver(snapshot, now, item, stats);
                 match (sent, item.verdict) {
                     // What leaves in the place of a dropped frame is an ICMP error about it.
                     (Ok(()), Verdict::Drop(_)) => stats.count(Event::Originated, 1),
@@ -129,20 +135,20 @@ impl Transmitter {
                     (Err(reason), _) => return Err(reason),
                 }
             }
-            Egress::Bridge(_) => self.flood(snapshot, item, stats),
+            Egress::Bridge(_) => self.flood(snapshot, now, item, stats),
         }
         Ok(())
     }
 
     #[inline(never)]
-    fn flood(&mut self, snapshot: &Snapshot, item: &mut Item, stats: &WorkerStats) {
+    fn flood(&mut self, snapshot: &Snapshot, now: MonoNs, item: &mut Item, stats: &WorkerStats) {
         for way in deliveries(snapshot, item) {
             // A bridge does not fragment, no more here than towards one port.
             let fits = largest_packet(item) <= usize::from(way.mtu);
             if !fits {
                 stats.tx_drop(way.port, 1);
             }
-            let sent = fits && self.deliver_by(way, snapshot, item, stats).is_ok();
+            let sent = fits && self.deliver_by(way, snapshot, now, item, stats).is_ok();
             stats.count(if sent { Event::FloodCopies } else { Event::FloodDrops }, 1);
         }
     }
@@ -152,25 +158,37 @@ impl Transmitter {
         &mut self,
         way: Delivery,
         snapshot: &Snapshot,
+        now: MonoNs,
         item: &mut Item,
         stats: &WorkerStats,
     ) -> Result<(), DropReason> {
         let before = std::mem::replace(&mut item.egress, Egress::Port(way));
-        let sent = self.deliver(snapshot, item, stats);
+        let sent = self.deliver(snapshot, now, item, stats);
         item.egress = before;
         sent
     }
 
     /// Sends a frame to the port it is to go to.
     #[inline(always)]
-    fn deliver(&mut self, snapshot: &Snapshot, item: &mut Item, stats: &WorkerStats) -> Result<(), DropReason> {
+    fn deliver(
+        &mut self,
+        snapshot: &Snapshot,
+        now: MonoNs,
+        item: &mut Item,
+        stats: &WorkerStats,
+    ) -> Result<(), DropReason> {
         let Egress::Port(Delivery { port, ref encap, mtu }) = item.egress else { return Ok(()) };
         let device = if encap.is_some() { snapshot.node.uplink.ok_or(DropReason::NoUplink)? } else { port };
-        let caps = snapshot.ports.brief(device).caps.ok_or(DropReason::TxDown)?;
+        let brief = snapshot.ports.brief(device);
+        let caps = brief.caps.ok_or(DropReason::TxDown)?;
         let Some(half) = self.ports.get_mut(device.index()).and_then(Option::as_mut) else {
             stats.tx_drop(port, 1);
             return Err(DropReason::TxDown);
         };
+        if brief.limits_ingress && !is_within_rate(snapshot, device, now, &item.frame) {
+            stats.tx_drop(port, 1);
+            return Err(DropReason::RateIngress);
+        }
         let mut sent = hand_over(half.device.as_mut(), &mut self.arena, item, mtu, caps);
         if sent == Err(Failure::Device(TxError::Refused)) && caps != PortCaps::NONE && item.frame.offload.gso.is_some()
         {
@@ -201,6 +219,13 @@ impl Transmitter {
             }
         }
     }
+}
+
+/// Whether a frame is within the rate of the port it is to leave through.
+#[inline(never)]
+fn is_within_rate(snapshot: &Snapshot, port: PortId, now: MonoNs, frame: &Frame) -> bool {
+    let policer = snapshot.port(port).and_then(|entry| entry.limits.ingress.as_ref());
+    policer.is_none_or(|policer| policer.admits(now, frame.wire_len()))
 }
 
 /// Why a frame did not leave.

@@ -58,6 +58,7 @@ impl Controller {
             mtu: request.mtu,
             bridge: None,
             guard: Guard::On { allowed: Vec::new() },
+            bandwidth: request.bandwidth,
         };
         let has_family = |gateway: &IpAddr| addresses.iter().any(|own| own.addr().is_ipv4() == gateway.is_ipv4());
         let attachment = Attachment {

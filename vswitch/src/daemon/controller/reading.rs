@@ -167,6 +167,7 @@ impl Controller {
                 mtu: port.mtu.unwrap_or(self.pod_mtu()).into(),
                 bridge: port.bridge.as_ref().map(ToString::to_string),
                 guard: Some(port.guard.clone()),
+                bandwidth: port.bandwidth,
                 state: PortState::Closed { reason: reason.clone() },
                 counters: PortCounters::default(),
             });
@@ -205,6 +206,7 @@ impl Controller {
             mtu: entry.mtu.into(),
             bridge: stated.and_then(|port| port.bridge.as_ref()).map(ToString::to_string),
             guard: stated.map(|port| port.guard.clone()).or(host.then_some(Guard::Off)),
+            bandwidth: stated.map(|port| port.bandwidth).unwrap_or_default(),
             state: PortState::Up,
             counters: port_counters(&self.counts(id)),
         }

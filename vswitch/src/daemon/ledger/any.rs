@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use podwire_control::model::{
-    Bridge, Endpoint, Guard, Mac, Object, Owner, Port, PortKind, Route, StaticMac, Via, Vtep,
+    Bandwidth, Bridge, Endpoint, Guard, Mac, Object, Owner, Port, PortKind, RateLimit, Route, StaticMac, Via, Vtep,
 };
 use proptest::collection::vec;
 use proptest::option::of;
@@ -39,12 +39,17 @@ fn prefix() -> impl Strategy<Value = IpNet> {
 fn port() -> impl Strategy<Value = Object> {
     let guard = of(vec(prefix(), 0..3)).prop_map(|allowed| allowed.map_or(Guard::Off, |allowed| Guard::On { allowed }));
     let place = (small("pod"), select(&PortKind::ALL[..]), 0u8..6, vec(address(), 0..3));
-    (place, of(mac()), of(576u16..), of(small("bridge")), guard).prop_map(
-        |((name, kind, netns, addresses), mac, mtu, bridge, guard)| {
+    (place, of(mac()), of(576u16..), of(small("bridge")), guard, bandwidth()).prop_map(
+        |((name, kind, netns, addresses), mac, mtu, bridge, guard, bandwidth)| {
             let (netns, ifname) = (format!("/run/netns/{netns}").into(), "eth0".to_owned());
-            Object::Port(Port { name, kind, netns, ifname, addresses, mac, mtu, bridge, guard })
+            Object::Port(Port { name, kind, netns, ifname, addresses, mac, mtu, bridge, guard, bandwidth })
         },
     )
+}
+
+fn bandwidth() -> impl Strategy<Value = Bandwidth> {
+    let limit = || of((1_000u64.., 1u64..).prop_map(|(bits_per_s, burst_bits)| RateLimit { bits_per_s, burst_bits }));
+    (limit(), limit()).prop_map(|(ingress, egress)| Bandwidth { ingress, egress })
 }
 
 fn bridge() -> impl Strategy<Value = Object> {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::limits;
-use podwire_control::model::{Bridge, Endpoint, Guard, Mac, Port, PortKind, Route, StaticMac, Via, Vtep};
+use podwire_control::model::{Bandwidth, Bridge, Endpoint, Guard, Mac, Port, PortKind, Route, StaticMac, Via, Vtep};
 use proptest::prelude::*;
 
 /// An object from a short text: `port a 10.244.1.10 [on bridge]`, `bridge b [to node]`, `vtep n 172.31.0.2`,
@@ -21,6 +21,7 @@ fn object(text: &str) -> Object {
             mtu: None,
             bridge,
             guard: Guard::On { allowed: vec![] },
+            bandwidth: Bandwidth::default(),
         }),
         ["bridge", name, flood @ ..] => Object::Bridge(Bridge {
             name: name.parse().unwrap(),

@@ -3,10 +3,12 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use podwire_control::model::{Attachment, AttachmentKey, Bandwidth, HostPort, PodName, PortKind, RateLimit, Transport};
+use podwire_control::model::{Attachment, AttachmentKey, Bandwidth, HostPort, PodName, PortKind, Transport};
 use serde::{Deserialize, Serialize};
 
-use super::record::{IpNetV1, PortKindV1, RecordError, networks, parse, read, texts};
+use super::record::{
+    IpNetV1, PortKindV1, RateLimitV2, RecordError, networks, parse, read, read_limit, texts, write_limit,
+};
 use crate::sys::netns::NetnsId;
 
 /// The version written.
@@ -48,8 +50,8 @@ struct AttachmentV1 {
     mac: String,
     mtu: u16,
     host_ports: Vec<HostPortV1>,
-    ingress: Option<RateLimitV1>,
-    egress: Option<RateLimitV1>,
+    ingress: Option<RateLimitV2>,
+    egress: Option<RateLimitV2>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -74,13 +76,6 @@ enum TransportV1 {
     Tcp,
     Udp,
     Sctp,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RateLimitV1 {
-    bits_per_s: u64,
-    burst_bits: u64,
 }
 
 /// The bytes of an attachment.
@@ -149,14 +144,6 @@ fn read_host_port(port: &HostPortV1) -> HostPort {
     };
     let HostPortV1 { host_ip, host_port, container_port, .. } = *port;
     HostPort { host_ip, host_port, container_port, transport }
-}
-
-fn write_limit(RateLimit { bits_per_s, burst_bits }: RateLimit) -> RateLimitV1 {
-    RateLimitV1 { bits_per_s, burst_bits }
-}
-
-fn read_limit(RateLimitV1 { bits_per_s, burst_bits }: RateLimitV1) -> RateLimit {
-    RateLimit { bits_per_s, burst_bits }
 }
 
 #[cfg(test)]

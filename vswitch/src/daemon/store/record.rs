@@ -9,12 +9,14 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use ipnet::IpNet;
-use podwire_control::model::{Bridge, Endpoint, Guard, Object, Port, PortKind, Route, StaticMac, Via, Vni, Vtep};
+use podwire_control::model::{
+    Bandwidth, Bridge, Endpoint, Guard, Object, Port, PortKind, RateLimit, Route, StaticMac, Via, Vni, Vtep,
+};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-/// The version written.
-const VERSION: u32 = 1;
+/// The version written: 2 has a port's limits beside what 1 has.
+pub(super) const VERSION: u32 = 2;
 
 /// Why a record can not be read or written, in words.
 pub(super) type RecordError = String;
@@ -53,6 +55,19 @@ struct PortV1 {
     bridge: Option<String>,
     /// Prefixes allowed beside the port's own; none when the guard is off.
     guard: Option<Vec<IpNetV1>>,
+    /// Since version 2.
+    #[serde(default)]
+    ingress: Option<RateLimitV2>,
+    /// Since version 2.
+    #[serde(default)]
+    egress: Option<RateLimitV2>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RateLimitV2 {
+    bits_per_s: u64,
+    burst_bits: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -183,12 +198,12 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Object, RecordError> {
     }
 }
 
-/// Reads a record of this version, and no other.
-pub(super) fn read<T: DeserializeOwned>(bytes: &[u8], known: u32) -> Result<T, RecordError> {
+/// Reads a record of a version up to this one.
+pub(super) fn read<T: DeserializeOwned>(bytes: &[u8], newest: u32) -> Result<T, RecordError> {
     let unreadable = |error: serde_json::Error| format!("it is no record: {error}");
     let Version { version } = serde_json::from_slice(bytes).map_err(unreadable)?;
-    if version != known {
-        return Err(format!("it is of version {version}, and this podwired reads version {known}"));
+    if !(1..=newest).contains(&version) {
+        return Err(format!("it is of version {version}, and this podwired reads versions 1 to {newest}"));
     }
     serde_json::from_slice(bytes).map_err(unreadable)
 }
@@ -207,6 +222,8 @@ fn write_port(port: &Port) -> PortV1 {
             Guard::On { allowed } => Some(texts(allowed)),
             Guard::Off => None,
         },
+        ingress: port.bandwidth.ingress.map(write_limit),
+        egress: port.bandwidth.egress.map(write_limit),
     }
 }
 
@@ -224,7 +241,16 @@ fn read_port(port: PortV1) -> Result<Port, RecordError> {
             Some(allowed) => Guard::On { allowed: networks(&allowed)? },
             None => Guard::Off,
         },
+        bandwidth: Bandwidth { ingress: port.ingress.map(read_limit), egress: port.egress.map(read_limit) },
     })
+}
+
+pub(super) fn write_limit(RateLimit { bits_per_s, burst_bits }: RateLimit) -> RateLimitV2 {
+    RateLimitV2 { bits_per_s, burst_bits }
+}
+
+pub(super) fn read_limit(RateLimitV2 { bits_per_s, burst_bits }: RateLimitV2) -> RateLimit {
+    RateLimit { bits_per_s, burst_bits }
 }
 
 fn write_route(route: &Route) -> RouteV1 {
@@ -285,12 +311,17 @@ mod tests {
         let record = br#"{"version":1,"object":{"route":{"prefix":"10.244.2.0/24","via":{"vtep":"node2"}}}}"#;
         let route = Route { prefix: "10.244.2.0/24".parse().unwrap(), via: Via::Vtep("node2".parse().unwrap()) };
         assert_eq!(decode(record), Ok(Object::Route(route)));
+        let record = br#"{"version":1,"object":{"port":{"name":"a","kind":"tap","netns":"/run/netns/a","ifname":"eth0",
+            "addresses":[],"mac":null,"mtu":null,"bridge":null,"guard":[]}}}"#;
+        let Ok(Object::Port(port)) = decode(record) else { panic!("{:?}", decode(record)) };
+        assert_eq!(port.bandwidth, Bandwidth::default());
     }
 
     #[test]
     fn a_record_that_is_not_understood_is_refused_and_says_why() {
         let cases = [
-            (r#"{"version":2,"object":"anything"}"#, "it is of version 2"),
+            (r#"{"version":3,"object":"anything"}"#, "it is of version 3"),
+            (r#"{"version":0,"object":"anything"}"#, "it is of version 0"),
             (r#"{"object":{}}"#, "missing field `version`"),
             ("", "it is no record"),
             (r#"{"version":1,"object":{"route":{"prefix":"10.0.0.0/33","via":"host"}}}"#, "10.0.0.0/33"),

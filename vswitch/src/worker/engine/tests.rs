@@ -130,7 +130,7 @@ fn an_offload_that_switched_itself_off_is_counted_once() {
     let mut engine = engine(false, Odd::default());
     let own = [10, 244, 1, 1].into();
     for told in [1, 2] {
-        engine.originate(&snapshot(), PORT, &nd::arp_request(Mac([2, 0, 0, 0, 0, 1]), own, own));
+        engine.originate(&snapshot(), MonoNs(1), PORT, &nd::arp_request(Mac([2, 0, 0, 0, 0, 1]), own, own));
         assert_eq!(engine.stats().snapshot().event(Event::OffloadDisabled), told);
     }
 }
@@ -141,7 +141,7 @@ fn what_the_switch_originates_is_flushed() {
     let flushed = Arc::clone(&tx.flushed);
     let mut engine = engine(false, tx);
     let own = [10, 244, 1, 1].into();
-    engine.originate(&snapshot(), PORT, &nd::arp_request(Mac([2, 0, 0, 0, 0, 1]), own, own));
+    engine.originate(&snapshot(), MonoNs(1), PORT, &nd::arp_request(Mac([2, 0, 0, 0, 0, 1]), own, own));
     assert_eq!(flushed.load(Ordering::Relaxed), 1);
 }
 
@@ -149,11 +149,11 @@ fn what_the_switch_originates_is_flushed() {
 fn what_a_device_had_no_room_for_is_flushed_again_until_nothing_is_left() {
     let mut engine = engine(false, Odd { short_of_room: 3, ..Odd::default() });
     let own = [10, 244, 1, 1].into();
-    engine.originate(&snapshot(), PORT, &nd::arp_request(Mac([2, 0, 0, 0, 0, 1]), own, own));
+    engine.originate(&snapshot(), MonoNs(1), PORT, &nd::arp_request(Mac([2, 0, 0, 0, 0, 1]), own, own));
     assert!(engine.send_left_over());
     assert!(!engine.send_left_over());
     let mut engine = self::engine(false, Odd { short_of_room: 3, ..Odd::default() });
-    engine.originate(&snapshot(), PORT, &nd::arp_request(Mac([2, 0, 0, 0, 0, 1]), own, own));
+    engine.originate(&snapshot(), MonoNs(1), PORT, &nd::arp_request(Mac([2, 0, 0, 0, 0, 1]), own, own));
     engine.detach(PORT);
     assert!(!engine.send_left_over(), "gone with its port");
 }
