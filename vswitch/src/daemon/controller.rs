@@ -21,6 +21,7 @@ use super::config::{Config, Poll};
 use super::devices::{Closing, DeviceError, Devices, underlay_mtu};
 use super::events::EventBus;
 use super::ledger::{Change, Ledger};
+use super::nat::{Mapping, Nat, NatError, NatSpec};
 use super::netns_dirs;
 use super::store::Store;
 use crate::compile::{Compiled, HOST_PORT, Inputs, NodeSpec, UPLINK_PORT, compile, empty};
@@ -61,6 +62,7 @@ pub struct Controller {
     ledger: Ledger,
     store: Option<Store>,
     devices: Devices,
+    nat: Nat,
     switch: Switch,
     events: EventBus,
     /// Ports whose device is not open, and why.
@@ -85,6 +87,7 @@ impl Controller {
         let (store, remembered, warnings) = open_store(&config);
         let mut controller = Self {
             devices: Devices::new(switch.worker_count(), config.uplink.is_some(), config.offloads),
+            nat: Nat::new(nat_spec(&config)),
             ledger: Ledger::restore(remembered),
             config,
             node,
@@ -98,6 +101,7 @@ impl Controller {
             watch: watch::Watch::default(),
         };
         controller.bring_up()?;
+        controller.nat.sync_or_warn();
         Ok(controller)
     }
 
@@ -162,6 +166,14 @@ impl Controller {
         let stated: Vec<Key> = change.upserts.iter().map(Object::key).collect();
         let plan = self.ledger.change(owner, change).map_err(refusals)?;
         self.carry_out(plan, &stated)
+    }
+
+    /// Makes these the ports of the node that lead to pods, see [`Nat::set_mappings`].
+    ///
+    /// # Errors
+    /// [`NatError`].
+    pub fn set_host_ports(&mut self, mappings: Vec<Mapping>) -> Result<(), NatError> {
+        self.nat.set_mappings(mappings)
     }
 
     fn compile(&self, ledger: &Ledger) -> Compiled {
@@ -250,6 +262,16 @@ fn node_spec(config: &Config, underlay_mtu: u16) -> NodeSpec {
         vni: config.vxlan.vni,
         underlay_mtu,
         copy_dscp: config.vxlan.dscp_copy,
+    }
+}
+
+fn nat_spec(config: &Config) -> NatSpec {
+    NatSpec {
+        pod_cidrs: config.node.pod_cidrs().collect(),
+        cluster_cidrs: config.node.cluster_cidrs.clone(),
+        host_interface: config.host.interface.clone(),
+        masquerade: config.host.masquerade,
+        mappings: Vec::new(),
     }
 }
 

@@ -10,6 +10,7 @@ pub mod devices;
 pub mod events;
 pub mod explain;
 pub mod ledger;
+pub mod nat;
 pub mod netns_dirs;
 mod run;
 pub mod store;

@@ -77,6 +77,7 @@ impl Controller {
         warnings.extend(self.devices.slow_ports().map(|(name, why)| format!("port {name}: {why}")));
         warnings.extend(self.closed.iter().map(|(name, reason)| format!("port {name}: {reason}")));
         warnings.extend(self.ledger.faults().iter().map(ToString::to_string));
+        warnings.extend_from_slice(self.nat.warnings());
         warnings.sort();
         warnings
     }

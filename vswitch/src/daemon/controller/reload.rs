@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{Controller, node_spec, poll_mode};
+use super::{Controller, nat_spec, node_spec, poll_mode};
 use crate::daemon::config::Config;
 use crate::daemon::devices::underlay_mtu;
 
@@ -25,6 +25,7 @@ impl Controller {
         }
         self.node = node;
         self.config = plan.config;
+        self.nat.reload(nat_spec(&self.config));
         self.switch.set_poll(poll_mode(self.config.workers.poll));
         let pod_mtu = self.pod_mtu();
         let stated: HashSet<String> = self
