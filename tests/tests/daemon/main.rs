@@ -11,6 +11,7 @@ mod apply;
 mod churn;
 mod disturb;
 mod in_place;
+mod nat;
 mod questions;
 mod refusals;
 mod reload;

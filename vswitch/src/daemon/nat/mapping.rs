@@ -24,7 +24,8 @@ impl Mapping {
             .iter()
             .filter_map(|&v4| addresses.iter().map(IpNet::addr).find(|pod| pod.is_ipv4() == v4))
             .collect();
-        let fits = |host_port: &HostPort, pod: &IpAddr| host_port.host_ip.is_none_or(|ip| ip.is_ipv4() == pod.is_ipv4());
+        let fits =
+            |host_port: &HostPort, pod: &IpAddr| host_port.host_ip.is_none_or(|ip| ip.is_ipv4() == pod.is_ipv4());
         let of_port = |host_port: &HostPort| {
             let pods: Vec<IpAddr> = pods.iter().copied().filter(|pod| fits(host_port, pod)).collect();
             let host_port = host_port.clone();

@@ -96,8 +96,10 @@ mod tests {
     fn only_the_flows_meant_are_forgotten_in_both_families() {
         let (near, _far) = wire();
         near.enter(|| {
-            // Any rule that needs them has the kernel track flows.
-            crate::sys::nft::apply("table inet t {\n chain c {\n type nat hook postrouting priority 100\n }\n}\n").unwrap();
+            // The kernel tracks flows where some rule asks about them.
+            let rules =
+                "table inet t {\n chain c {\n type filter hook output priority 0\n ct state new accept\n }\n}\n";
+            crate::sys::nft::apply(rules).unwrap();
             for (v6, own, remote) in [(false, "10.9.0.1", "10.9.0.2"), (true, "fd00:9::1", "fd00:9::2")] {
                 let socket = UdpSocket::bind(SocketAddr::new(own.parse().unwrap(), 0)).unwrap();
                 let to = |port| SocketAddr::new(remote.parse().unwrap(), port);

@@ -119,12 +119,7 @@ impl Netlink {
     }
 
     /// Asks for something to be done or for one object; the kernel answers with it and an acknowledgement.
-    fn request<M: Message>(
-        &mut self,
-        message: M,
-        flags: u16,
-        action: impl Display,
-    ) -> Result<Vec<M>, NetlinkError> {
+    fn request<M: Message>(&mut self, message: M, flags: u16, action: impl Display) -> Result<Vec<M>, NetlinkError> {
         self.exchange(message, NLM_F_REQUEST | NLM_F_ACK | flags, &action)
     }
 
@@ -133,12 +128,7 @@ impl Netlink {
         self.exchange(message, NLM_F_REQUEST | NLM_F_DUMP, &action)
     }
 
-    fn exchange<M: Message>(
-        &mut self,
-        message: M,
-        flags: u16,
-        action: &dyn Display,
-    ) -> Result<Vec<M>, NetlinkError> {
+    fn exchange<M: Message>(&mut self, message: M, flags: u16, action: &dyn Display) -> Result<Vec<M>, NetlinkError> {
         let refused = |source| NetlinkError::Refused { action: action.to_string(), source };
         self.sequence += 1;
         let mut header = NetlinkHeader::default();
@@ -169,8 +159,7 @@ impl Netlink {
         let unreadable = |reason: String| NetlinkError::Answer { action: action.to_string(), reason };
         let mut rest = datagram;
         while !rest.is_empty() {
-            let message = NetlinkMessage::<M>::deserialize(rest)
-                .map_err(|error| unreadable(error.to_string()))?;
+            let message = NetlinkMessage::<M>::deserialize(rest).map_err(|error| unreadable(error.to_string()))?;
             let (header, payload) = message.into_parts();
             let len = usize::try_from(header.length).unwrap_or(usize::MAX).next_multiple_of(MESSAGE_ALIGNMENT);
             rest = rest.get(len.max(1)..).unwrap_or_default();
