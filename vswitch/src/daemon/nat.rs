@@ -44,6 +44,8 @@ pub struct Nat {
     wanted: NatSpec,
     /// What was written last, while nobody has changed it.
     in_force: Option<NatSpec>,
+    /// The mappings that were written last; what the kernel remembers of UDP flows follows them.
+    written: Vec<Mapping>,
     monitor: Option<TableMonitor>,
     tried: MonoNs,
     warnings: Vec<String>,
@@ -53,7 +55,8 @@ impl Nat {
     /// Rules that are wanted; [`Self::sync_or_warn`] puts them in force.
     #[must_use]
     pub fn new(wanted: NatSpec) -> Self {
-        Self { wanted, in_force: None, monitor: None, tried: MonoNs::default(), warnings: Vec::new() }
+        let written = wanted.mappings.clone();
+        Self { wanted, in_force: None, written, monitor: None, tried: MonoNs::default(), warnings: Vec::new() }
     }
 
     /// Makes these the ports of the node that lead to pods, instead of those there were. No two may be in [`conflict`].
@@ -62,10 +65,8 @@ impl Nat {
     /// [`NatError`]: those of before are in force still. The new ones stay wanted, and are tried again, until this is called
     /// with others.
     pub fn set_mappings(&mut self, mappings: Vec<Mapping>) -> Result<(), NatError> {
-        let before = replace(&mut self.wanted.mappings, mappings);
-        self.sync()?;
-        self.forget_flows(&before);
-        Ok(())
+        self.wanted.mappings = mappings;
+        self.sync()
     }
 
     /// The ports of the node that are to lead to pods.
@@ -150,26 +151,23 @@ impl Nat {
             let _was_ourselves = monitor.changed();
         }
         self.in_force = Some(self.wanted.clone());
+        let before = replace(&mut self.written, self.wanted.mappings.clone());
+        forget_flows(&before, &self.written);
         Ok(())
     }
+}
 
-    /// Ends what the kernel remembers of UDP flows to ports that lead elsewhere now. Their clients would be held where they
-    /// were led at first for as long as they send; TCP connections end by themselves.
-    fn forget_flows(&self, before: &[Mapping]) {
-        let now = &self.wanted.mappings;
-        let gone = before.iter().filter(|mapping| !now.contains(mapping));
-        let new = now.iter().filter(|mapping| !before.contains(mapping));
-        let udp = |mapping: &&Mapping| mapping.host_port.transport == Transport::Udp;
-        let changed: Vec<&Mapping> = gone.chain(new).filter(udp).collect();
-        for v6 in [false, true] {
-            let changed: Vec<_> = changed.iter().filter(|mapping| mapping.pod.is_ipv6() == v6).collect();
-            if changed.is_empty() {
-                continue;
-            }
-            let led_wrong = |flow: &UdpFlow| changed.iter().any(|mapping| concerns(mapping, flow));
-            if let Err(error) = forget_udp_flows(v6, led_wrong) {
-                tracing::warn!(%error, "UDP clients of changed host ports are led as before until they pause");
-            }
+/// Ends what the kernel remembers of UDP flows to ports that lead elsewhere now. Their clients would be held where they were
+/// led at first for as long as they send; TCP connections end by themselves.
+fn forget_flows(before: &[Mapping], now: &[Mapping]) {
+    let gone = before.iter().filter(|mapping| !now.contains(mapping));
+    let new = now.iter().filter(|mapping| !before.contains(mapping));
+    let udp = |mapping: &&Mapping| mapping.host_port.transport == Transport::Udp;
+    let changed: Vec<&Mapping> = gone.chain(new).filter(udp).collect();
+    for v6 in [false, true].into_iter().filter(|&v6| changed.iter().any(|mapping| mapping.pod.is_ipv6() == v6)) {
+        let led_wrong = |flow: &UdpFlow| changed.iter().any(|mapping| concerns(mapping, flow));
+        if let Err(error) = forget_udp_flows(v6, led_wrong) {
+            tracing::warn!(%error, "UDP clients of changed host ports are led as before until they pause");
         }
     }
 }
@@ -180,7 +178,8 @@ fn concerns(mapping: &Mapping, flow: &UdpFlow) -> bool {
     let to_port = flow.to.port() == mapping.host_port.host_port;
     let to_address = mapping.host_ip().is_none_or(|ip| ip == flow.to.ip());
     let untranslated = flow.answered_by == flow.to && flow.answered_to == flow.from;
-    to_port && to_address && (flow.answered_by == mapping.target() || untranslated)
+    let family = flow.to.is_ipv4() == mapping.pod.is_ipv4();
+    family && to_port && to_address && (flow.answered_by == mapping.target() || untranslated)
 }
 
 /// Takes the rules away; true when there were any.
