@@ -159,6 +159,20 @@ fn another_nodes_own_address_is_outside_the_cluster() {
     }
 }
 
+#[test]
+fn a_service_that_the_node_translates_answers_pods_wherever_it_runs() {
+    let (one, two) = Node::pair(Wire::default());
+    let (a, near, far) = (pod(&one, 10), pod(&one, 11), two.pod("far", &NodePlan(2).pod(10)));
+    let rules = "add table inet services; add chain inet services c { type nat hook prerouting priority dstnat; }; \
+                 add rule inet services c ip daddr 10.96.0.1 dnat ip to 10.244.1.11; \
+                 add rule inet services c ip daddr 10.96.0.2 dnat ip to 10.244.2.10";
+    let _ = one.netns.exec("nft", &[rules]).expect("nft takes them");
+    for (service, pod) in [("10.96.0.1:80", &near), ("10.96.0.2:80", &far)] {
+        let seen = connect(&a.netns, service.parse().unwrap(), pod, 80).unwrap();
+        assert_eq!(seen, family_of(&NodePlan(1).gateways(), false), "{service}");
+    }
+}
+
 /// A node whose switch runs in the test's own process, so that it can be told of host ports.
 struct InProcess {
     controller: Controller,

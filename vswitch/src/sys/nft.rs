@@ -1,6 +1,7 @@
 //! The program `nft`, which turns rules in words into the kernel's, all of them or none.
 
 use std::env;
+use std::ffi::OsStr;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -45,15 +46,14 @@ pub enum NftError {
 /// # Errors
 /// [`NftError`].
 pub fn apply(rules: &str) -> Result<(), NftError> {
-    let program = find().ok_or(NftError::Missing)?;
+    let program = find(&env::var_os("PATH").unwrap_or_default(), &SBIN).ok_or(NftError::Missing)?;
     run(&program, rules, ANSWERS_WITHIN)
 }
 
 /// The program, by an absolute path.
-fn find() -> Option<PathBuf> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let listed = env::split_paths(&path).filter(|folder| folder.is_absolute());
-    listed.chain(SBIN.map(PathBuf::from)).map(|folder| folder.join("nft")).find(|program| program.is_file())
+fn find(path: &OsStr, beside: &[&str]) -> Option<PathBuf> {
+    let listed = env::split_paths(path).filter(|folder| folder.is_absolute());
+    listed.chain(beside.iter().map(PathBuf::from)).map(|folder| folder.join("nft")).find(|program| program.is_file())
 }
 
 fn run(program: &Path, rules: &str, limit: Duration) -> Result<(), NftError> {
@@ -115,6 +115,17 @@ mod tests {
             assert!(refusal.contains("No such file or directory") && refusal.contains("CAP_NET_ADMIN"), "{refusal}");
             assert!(has_table("own").unwrap(), "the first line is taken back");
         });
+    }
+
+    #[test]
+    fn the_program_is_the_first_of_path_or_stands_where_services_do_not_look() {
+        let folder = tempfile::tempdir().unwrap();
+        let own = folder.path().join("nft");
+        std::fs::write(&own, "").unwrap();
+        let place = folder.path().to_str().unwrap();
+        assert_eq!(find(format!("/nowhere:{place}:/usr/sbin").as_ref(), &[]), Some(own.clone()));
+        assert_eq!(find("/nowhere".as_ref(), &[place]), Some(own));
+        assert_eq!(find("/nowhere:.".as_ref(), &["/nowhere"]), None);
     }
 
     #[test]

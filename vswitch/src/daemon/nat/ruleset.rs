@@ -34,7 +34,7 @@ impl NatSpec {
         format!("{}{self}", remove())
     }
 
-    /// The subnets that packets may come from without a detour of their answers around the node.
+    /// Subnets of all pods: the cluster's, and our own that are not in one of those.
     fn pods_anywhere(&self) -> impl Iterator<Item = &IpNet> {
         let own = self.pod_cidrs.iter().filter(|own| !self.cluster_cidrs.iter().any(|all| all.contains(*own)));
         self.cluster_cidrs.iter().chain(own)
@@ -61,11 +61,10 @@ impl Display for NatSpec {
         if self.masquerade {
             self.leaving(f)?;
         }
+        self.hairpin(f)?;
         let host = &self.host_interface;
         writeln!(f, "\tchain postrouting {{\n\t\ttype nat hook postrouting priority srcnat")?;
-        if !self.mappings.is_empty() {
-            writeln!(f, "\t\toifname \"{host}\" ct status dnat goto hairpin")?;
-        }
+        writeln!(f, "\t\toifname \"{host}\" ct status dnat goto hairpin")?;
         writeln!(f, "\t\toifname \"{host}\" return")?;
         for net in self.pod_cidrs.iter().filter(|_| self.masquerade) {
             writeln!(f, "\t\t{} saddr {net} goto leaving", family(net))?;
@@ -91,8 +90,12 @@ impl NatSpec {
         }
         // With route_localnet the kernel would take these from pods.
         writeln!(f, "\tchain loopback {{\n\t\ttype filter hook prerouting priority raw")?;
-        writeln!(f, "\t\tiifname \"{}\" ip daddr 127.0.0.0/8 drop\n\t}}", self.host_interface)?;
-        // The answer has to come back through the node, which it would not from pod to pod, nor to 127.0.0.1.
+        writeln!(f, "\t\tiifname \"{}\" ip daddr 127.0.0.0/8 drop\n\t}}", self.host_interface)
+    }
+
+    /// What the node has led from a pod to a pod, by a host port or by kube-proxy's rules: the switch would bring the answer
+    /// straight back, past the node that has to translate it. Nor would one to 127.0.0.1 come back.
+    fn hairpin(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "\tchain hairpin {{\n\t\tip saddr 127.0.0.0/8 masquerade")?;
         for net in self.pods_anywhere() {
             writeln!(f, "\t\t{} saddr {net} masquerade", family(net))?;

@@ -39,8 +39,14 @@ table inet podwire {
 		ip6 daddr { fe80::/10, ff00::/8 } return
 		masquerade fully-random
 	}
+	chain hairpin {
+		ip saddr 127.0.0.0/8 masquerade
+		ip saddr 10.244.0.0/16 masquerade
+		ip6 saddr fd00:244:1::/64 masquerade
+	}
 	chain postrouting {
 		type nat hook postrouting priority srcnat
+		oifname \"podwire0\" ct status dnat goto hairpin
 		oifname \"podwire0\" return
 		ip saddr 10.244.1.0/24 goto leaving
 		ip6 saddr fd00:244:1::/64 goto leaving
