@@ -1,7 +1,8 @@
 //! `podwired cleanup`: takes away whatever podwired left on this node, for those who remove it for good.
 //!
 //! What can be left: the steering program (only where something else holds its link), the host's TAP, the pods' interfaces
-//! that the store knows, the nftables table, the control socket, the store. Nothing stops at the first error; all are told at the end.
+//! that the store knows, the nftables table, the control socket, the store. Nothing stops at the first error; all are told
+//! at the end.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
