@@ -184,7 +184,7 @@ fn configuration(number: u8, options: &PodwireOptions, place: &Place<'_>, socket
     let cidr = pod_cidr(number);
     let mut text = format!(
         "[node]\nname = \"node{number}\"\npod_cidrs = [\"{cidr}\"]\ncluster_cidrs = [\"{cidr}\"]\n\
-         [host]\ninterface = \"podwire0\"\n[workers]\npoll = \"{poll}\"\n"
+         [host]\ninterface = \"podwire0\"\nmasquerade = false\n[workers]\npoll = \"{poll}\"\n"
     );
     if let Some(cpus) = &place.cpus {
         let _ = writeln!(text, "cpus = \"{cpus}\"");

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use ipnet::IpNet;
 use podwire_control::model::{AttachmentKey, ContainerId, PortName};
 
+use super::nat::Mapping;
 use super::store::StoredAttachment;
 
 /// Letters of a container's id in its port's name, as runtimes show it.
@@ -42,6 +43,19 @@ impl Attachments {
         let attachments = self.iter().map(|one| &one.attachment);
         let leased = attachments.filter(|attachment| attachment.leased);
         leased.map(|attachment| (attachment.key.clone(), attachment.addresses.clone()))
+    }
+
+    /// The node's ports that lead to them.
+    #[must_use]
+    pub fn mappings(&self) -> Vec<Mapping> {
+        self.mappings_without(&[])
+    }
+
+    /// The node's ports that lead to others than these.
+    #[must_use]
+    pub fn mappings_without(&self, gone: &[AttachmentKey]) -> Vec<Mapping> {
+        let attachments = self.iter().map(|one| &one.attachment).filter(|one| !gone.contains(&one.key));
+        attachments.flat_map(|one| Mapping::of_pod(&one.host_ports, &one.addresses)).collect()
     }
 
     /// Puts one in the place of that of before.

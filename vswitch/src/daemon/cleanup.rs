@@ -1,7 +1,8 @@
 //! `podwired cleanup`: takes away whatever podwired left on this node, for those who remove it for good.
 //!
 //! What can be left: the steering program (only where something else holds its link), the host's TAP, the pods' interfaces
-//! that the store knows, the control socket, the store. Nothing stops at the first error; all are told at the end.
+//! that the store knows, the nftables table, the control socket, the store. Nothing stops at the first error; all are told
+//! at the end.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -9,6 +10,7 @@ use std::path::{Path, PathBuf};
 use podwire_control::model::{Object, Port, PortKind};
 
 use super::config::Config;
+use super::nat;
 use super::store::{FILE_NAME, Store, StoreError};
 use crate::port::veth::remove_leftover;
 use crate::sys::bpf::{NicLock, attached, detach_ours};
@@ -60,6 +62,7 @@ pub(super) fn cleanup(config: &Config) -> Result<Cleaned, StoreError> {
     }
     let interface = &config.host.interface;
     cleaned.note(&format!("interface {interface}"), remove_tap(interface));
+    cleaned.note(&format!("nftables table inet {}", nat::TABLE), nat::remove());
     // The store last: it is what tells of pods that failed now.
     let files = [config.control.socket.clone(), store];
     let keep_store = !cleaned.failed.is_empty();

@@ -63,6 +63,8 @@ pub struct Node {
 pub struct Host {
     /// Name of the node's own interface on the switch.
     pub interface: String,
+    /// Whether pods leave the cluster with an address of the node.
+    pub masquerade: bool,
 }
 
 /// The device behind the uplink.

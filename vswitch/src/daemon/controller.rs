@@ -27,6 +27,7 @@ use super::devices::{Closing, DeviceError, Devices, underlay_mtu};
 use super::events::EventBus;
 use super::ipam::Ipam;
 use super::ledger::{Change, Ledger};
+use super::nat::{Mapping, Nat, NatError, NatSpec};
 use super::netns_dirs;
 use super::store::{Store, StoreError, StoredAttachment};
 use crate::compile::{Compiled, HOST_PORT, Inputs, NodeSpec, UPLINK_PORT, compile, empty};
@@ -70,6 +71,7 @@ pub struct Controller {
     /// Ranges stated by the CLI, those that do not fit the file's included.
     cli_ranges: Vec<IpRange>,
     devices: Devices,
+    nat: Nat,
     switch: Switch,
     events: EventBus,
     attachments: Attachments,
@@ -101,6 +103,7 @@ impl Controller {
         let mut controller = Self {
             devices: Devices::new(switch.worker_count(), config.uplink.is_some(), config.offloads),
             ledger: Ledger::restore(remembered.objects),
+            nat: Nat::new(NatSpec { mappings: attachments.mappings(), ..nat_spec(&config) }),
             attachments,
             spool_failure: None,
             config,
@@ -125,6 +128,7 @@ impl Controller {
         controller.reconcile_attachments();
         controller.bring_up()?;
         controller.carry_out_spool();
+        controller.nat.sync_or_warn();
         Ok(controller)
     }
 
@@ -189,6 +193,14 @@ impl Controller {
         let stated: Vec<Key> = change.upserts.iter().map(Object::key).collect();
         let plan = self.ledger.change(owner, change).map_err(refusals)?;
         self.carry_out(plan, &stated)
+    }
+
+    /// Makes these the ports of the node that lead to pods, see [`Nat::set_mappings`].
+    ///
+    /// # Errors
+    /// [`NatError`].
+    pub fn set_host_ports(&mut self, mappings: Vec<Mapping>) -> Result<(), NatError> {
+        self.nat.set_mappings(mappings)
     }
 
     fn compile(&self, ledger: &Ledger) -> Compiled {
@@ -277,6 +289,16 @@ fn node_spec(config: &Config, underlay_mtu: u16) -> NodeSpec {
         vni: config.vxlan.vni,
         underlay_mtu,
         copy_dscp: config.vxlan.dscp_copy,
+    }
+}
+
+fn nat_spec(config: &Config) -> NatSpec {
+    NatSpec {
+        pod_cidrs: config.node.pod_cidrs().collect(),
+        cluster_cidrs: config.node.cluster_cidrs.clone(),
+        host_interface: config.host.interface.clone(),
+        masquerade: config.host.masquerade,
+        mappings: Vec::new(),
     }
 }
 

@@ -12,6 +12,7 @@ pub mod events;
 pub mod explain;
 pub mod ipam;
 pub mod ledger;
+pub mod nat;
 pub mod netns_dirs;
 mod run;
 pub mod store;

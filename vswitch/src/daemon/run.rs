@@ -32,7 +32,8 @@ struct Args {
 enum Verb {
     /// Checks the configuration and exits.
     Check,
-    /// Takes away whatever podwired left on this node: interfaces of pods and host, steering program, socket, store.
+    /// Takes away whatever podwired left on this node: interfaces of pods and host, steering program,
+    /// nftables table, socket, store.
     Cleanup,
 }
 

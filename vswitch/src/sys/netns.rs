@@ -168,9 +168,37 @@ pub fn set_ipv4_conf(ifname: &str, key: &str, value: &str) -> bool {
     set_conf("ipv4", ifname, key, value)
 }
 
+/// One IPv6 setting of an interface of the calling thread's namespace, where there are both.
+#[must_use]
+pub fn ipv6_conf(ifname: &str, key: &str) -> Option<String> {
+    conf("ipv6", ifname, key)
+}
+
+/// One IPv4 setting likewise.
+#[must_use]
+pub fn ipv4_conf(ifname: &str, key: &str) -> Option<String> {
+    conf("ipv4", ifname, key)
+}
+
+/// The interfaces of the calling thread's namespace that have IPv6 settings.
+#[must_use]
+pub fn ipv6_conf_interfaces() -> Vec<String> {
+    let entries = fs::read_dir("/proc/sys/net/ipv6/conf").into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    names.filter(|name| name != "all" && name != "default").collect()
+}
+
 fn set_conf(family: &str, ifname: &str, key: &str, value: &str) -> bool {
-    let path = format!("/proc/sys/net/{family}/conf/{ifname}/{key}");
-    !ifname.contains('/') && fs::write(path, value).is_ok()
+    !ifname.contains('/') && fs::write(conf_path(family, ifname, key), value).is_ok()
+}
+
+fn conf(family: &str, ifname: &str, key: &str) -> Option<String> {
+    let value = fs::read_to_string(conf_path(family, ifname, key)).ok()?;
+    Some(value.trim_end().to_owned())
+}
+
+fn conf_path(family: &str, ifname: &str, key: &str) -> String {
+    format!("/proc/sys/net/{family}/conf/{ifname}/{key}")
 }
 
 #[cfg(test)]

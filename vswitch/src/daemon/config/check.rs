@@ -161,11 +161,14 @@ fn networks(doc: &mut Document<'_>, key: &'static str, texts: &[String]) -> Vec<
 fn host(doc: &mut Document<'_>) -> Option<Host> {
     let key = "host.interface";
     let interface: String = doc.take(key, "an interface name, as in \"podwire0\"").unwrap_or("podwire0".to_owned());
-    interface_name(doc, key, interface).map(|interface| Host { interface })
+    let interface = interface_name(doc, key, interface);
+    let masquerade = doc.take("host.masquerade", "true or false").unwrap_or(true);
+    Some(Host { interface: interface?, masquerade })
 }
 
 fn interface_name(doc: &mut Document<'_>, key: &'static str, name: String) -> Option<String> {
-    let plain = |byte: u8| byte.is_ascii_graphic() && byte != b'/' && byte != b':';
+    // Beside what the kernel does not take, what means something else inside a rule of nftables.
+    let plain = |byte: u8| byte.is_ascii_graphic() && !b"/:*\"\\".contains(&byte);
     let good = (1..=IFNAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(plain) && name != "." && name != "..";
     if !good {
         let remedy = format!("use 1 to {IFNAME_BYTES_MAX} letters, digits, '-', '_' and '.'");

@@ -33,6 +33,7 @@ pub const KEYS: &[KeySpec] = keys! {
     "node.cluster_cidrs" true |config| config.node.cluster_cidrs.clone();
     "node.netns_dirs" true |config| config.node.netns_dirs.clone();
     "host.interface" false |config| config.host.interface.clone();
+    "host.masquerade" true |config| config.host.masquerade;
     "uplink.kind" false |config| config.uplink.as_ref().map(|uplink| uplink.kind.name());
     "uplink.address" false |config| config.uplink.as_ref().map(|uplink| (uplink.v4, uplink.v6));
     "uplink.device" false |config| config.uplink.as_ref().and_then(|uplink| uplink.device.clone());

@@ -52,7 +52,8 @@ fn the_contracts_file_is_understood() {
 fn all_but_the_node_has_defaults() {
     let config = parse(SMALLEST).unwrap();
     assert_eq!((config.uplink, config.workers.cpus, config.workers.poll), (None, None, Poll::Adaptive));
-    assert_eq!((config.host.interface.as_str(), config.vxlan.port), ("podwire0", 4789));
+    let host = &config.host;
+    assert_eq!((host.interface.as_str(), host.masquerade, config.vxlan.port), ("podwire0", true, 4789));
     assert_eq!(config.control.socket, Path::new("/run/podwire/podwired.sock"));
     assert_eq!(config.control.state_dir, Path::new("/var/lib/podwire"));
     assert_eq!((config.ipam.ranges, config.ipam.reserved), (Vec::new(), Vec::new()));
@@ -111,6 +112,12 @@ fn a_wrong_value_is_refused_with_line_key_and_remedy() {
         ),
         ("host", "interface = \"sixteen-bytes-xx\"", "can not be an interface's name; use 1 to 15"),
         ("host", "interface = \"a/b\"", "host.interface: \"a/b\" can not be"),
+        ("host", "interface = \"pod*\"", "host.interface: \"pod*\" can not be"),
+        (
+            "host",
+            "masquerade = \"yes\"",
+            "host.masquerade: invalid type: string \"yes\", expected a boolean; write true or",
+        ),
         ("uplink", "kind = \"udp\"", "line 4: uplink.address: it is missing; add it: address = "),
         (
             "uplink",
@@ -288,6 +295,8 @@ fn a_reload_takes_over_what_it_can_and_names_what_it_can_not() {
     assert_eq!((plan.changed, plan.config.workers.poll), (vec!["workers.poll"], Poll::Busy));
     let plan = old.reload_from(with("# mtu = \"auto\"", "mtu = 1400")).unwrap();
     assert_eq!(plan.changed, ["uplink.mtu"]);
+    let plan = old.reload_from(with("[host]", "[host]\nmasquerade = false")).unwrap();
+    assert_eq!((plan.changed, plan.config.host.masquerade), (vec!["host.masquerade"], false));
     assert_eq!(old.reload_from(with("10.244.0.0/16", "10.0.0.0/8")).unwrap().changed, ["node.cluster_cidrs"]);
     let ranges = old.reload_from(with("[vxlan]", "[ipam]\nranges = [\"10.244.1.9\"]\n[vxlan]")).unwrap();
     assert_eq!(ranges.changed, ["ipam.ranges"]);

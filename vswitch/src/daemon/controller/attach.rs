@@ -21,6 +21,7 @@ use super::Controller;
 use crate::compile::{HOST_PORT, UPLINK_PORT};
 use crate::daemon::ipam::{Change, IpamError};
 use crate::daemon::ledger;
+use crate::daemon::nat::{Mapping, conflict};
 use crate::daemon::netns_dirs;
 use crate::daemon::store::{Batch, StoredAttachment};
 use crate::sys::netns::{NetnsHandle, identity_of};
@@ -47,6 +48,7 @@ impl Controller {
         netns_dirs::check(&request.netns, &self.config.node.netns_dirs).map_err(|error| refused(error.to_string()))?;
         let netns_id = NetnsHandle::open(&request.netns).map_err(|error| refused(error.to_string()))?.id();
         let (addresses, leases) = self.addresses(&request)?;
+        let mappings = self.mappings_with(&request, &addresses)?;
         let name = self.attachments.port_name(&request.key, |name| self.ledger.effective().port(name).is_none());
         let port = Port {
             name: name.clone(),
@@ -83,7 +85,16 @@ impl Controller {
         let plan = self.ledger.change(Owner::Cni, change);
         let stored = StoredAttachment { attachment: attachment.clone(), netns_id, boot_id: boot_id() };
         let rows = Batch { attached: std::slice::from_ref(&stored), releases: Some(leases.rows()), ..Batch::default() };
-        let taken_up = self.carry_out_with(plan.map_err(of_ledger)?, &stated, rows).map_err(BackendError::Refused)?;
+        let plan = plan.map_err(of_ledger)?;
+        // Before the rest, since it is what most often fails, and what is most easily taken back.
+        if let Err(error) = self.set_host_ports(mappings) {
+            self.restore_host_ports();
+            return Err(BackendError::Unavailable(format!("{}: {error}", attachment.key)));
+        }
+        let taken_up = self.carry_out_with(plan, &stated, rows).map_err(|refusals| {
+            self.restore_host_ports();
+            BackendError::Refused(refusals)
+        })?;
         self.ipam.apply(leases);
         self.attachments.insert(stored);
         taken_up.map(|_| attachment).map_err(not_taken_up)
@@ -113,6 +124,24 @@ impl Controller {
                 Ok((given.clone(), self.ipam.release([key])))
             }
         }
+    }
+
+    /// The node's ports with those of one more attachment.
+    fn mappings_with(&self, request: &AttachRequest, addresses: &[IpNet]) -> Result<Vec<Mapping>, BackendError> {
+        let mut mappings = self.attachments.mappings_without(std::slice::from_ref(&request.key));
+        for wanted in Mapping::of_pod(&request.host_ports, addresses) {
+            if let Some(conflict) = conflict(&mappings, &wanted) {
+                return Err(BackendError::Refused(vec![Refusal::new(&request.key, conflict.to_string())]));
+            }
+            mappings.push(wanted);
+        }
+        Ok(mappings)
+    }
+
+    /// Has the node's ports lead where the attachments say, after others were tried. Cheap where they do.
+    fn restore_host_ports(&mut self) {
+        // What fails is among the warnings, and tried again.
+        let _ = self.set_host_ports(self.attachments.mappings());
     }
 
     /// The addresses that ports have, leased or not.
@@ -145,6 +174,7 @@ impl Controller {
         let taken_up = self.carry_out_with(plan, &[], rows).map_err(BackendError::Refused)?;
         self.ipam.apply(freed);
         keys.iter().for_each(|key| self.attachments.remove(key));
+        self.restore_host_ports();
         taken_up.map(drop).map_err(not_taken_up)
     }
 

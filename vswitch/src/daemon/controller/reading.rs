@@ -78,6 +78,7 @@ impl Controller {
         warnings.extend(self.closed.iter().map(|(name, reason)| format!("port {name}: {reason}")));
         warnings.extend(self.range_warnings());
         warnings.extend(self.ledger.faults().iter().map(ToString::to_string));
+        warnings.extend_from_slice(self.nat.warnings());
         warnings.sort();
         warnings
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{Controller, ipam, node_spec, poll_mode};
+use super::{Controller, ipam, nat_spec, node_spec, poll_mode};
 use crate::daemon::config::Config;
 use crate::daemon::devices::underlay_mtu;
 
@@ -31,6 +31,7 @@ impl Controller {
         for warning in self.range_warnings() {
             tracing::warn!("{warning}");
         }
+        self.nat.reload(nat_spec(&self.config));
         self.switch.set_poll(poll_mode(self.config.workers.poll));
         let pod_mtu = self.pod_mtu();
         let stated: HashSet<String> = self

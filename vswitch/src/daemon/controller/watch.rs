@@ -1,5 +1,5 @@
 //! What happens by itself: namespaces that vanish, devices that close, attachments to take away, MACs that age, path MTUs
-//! that expire, the underlay's next hops.
+//! that expire, the underlay's next hops, nftables rules that others flush.
 
 use std::collections::{HashMap, HashSet};
 
@@ -37,6 +37,7 @@ impl Controller {
         self.watch_path_mtus(now);
         self.watch_macs(now);
         self.watch_offloads();
+        self.nat.tick(now);
     }
 
     fn close_vanished(&mut self) {
@@ -88,6 +89,7 @@ impl Controller {
         match restored {
             Ok(_) => {
                 self.closed.remove(HOST_PORT);
+                self.nat.sync_or_warn();
                 let text = format!("{} was made again, with its addresses and routes", self.config.host.interface);
                 tracing::info!(port = HOST_PORT, "{text}");
                 self.events.publish(EventKind::PortAdded, format!("port {HOST_PORT}"), text);

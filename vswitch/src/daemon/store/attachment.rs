@@ -150,7 +150,7 @@ fn read_host_port(port: &HostPortV1) -> HostPort {
 pub(super) mod tests {
     use super::*;
     use ipnet::IpNet;
-    use podwire_control::model::Mac;
+    use podwire_control::model::{Mac, RateLimit};
     use proptest::option::of;
     use proptest::prelude::*;
     use proptest::sample::select;

@@ -43,18 +43,23 @@ impl RouteMonitor {
     /// Whether something may have changed since the last look, neighbours of other interfaces than `device` left out.
     /// Never blocks.
     pub fn changed(&mut self, device: u32) -> bool {
-        let mut changed = false;
-        for _ in 0..DATAGRAMS_MAX {
-            let mut bytes = Vec::with_capacity(DATAGRAM_BYTES);
-            match self.socket.recv(&mut bytes, libc::MSG_TRUNC) {
-                Ok(len) => changed |= len > DATAGRAM_BYTES || concerns(&bytes, device),
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return changed,
-                // Among them ENOBUFS: notifications were lost.
-                Err(_) => changed = true,
-            }
-        }
-        true
+        drain(&self.socket, |datagram| concerns(datagram, device))
     }
+}
+
+/// Reads the notifications a socket has; true when one matters, or when some can not be looked at. Never blocks.
+pub(super) fn drain(socket: &Socket, matters: impl Fn(&[u8]) -> bool) -> bool {
+    let mut changed = false;
+    for _ in 0..DATAGRAMS_MAX {
+        let mut bytes = Vec::with_capacity(DATAGRAM_BYTES);
+        match socket.recv(&mut bytes, libc::MSG_TRUNC) {
+            Ok(len) => changed |= len > DATAGRAM_BYTES || matters(&bytes),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return changed,
+            // Among them ENOBUFS: notifications were lost.
+            Err(_) => changed = true,
+        }
+    }
+    true
 }
 
 /// Whether a datagram holds a message other than of a neighbour elsewhere.
