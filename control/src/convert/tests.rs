@@ -125,7 +125,7 @@ proptest! {
 
     #[test]
     fn ranges_come_back_as_they_were(
-        nets in vec(prefix(), 0..4), size in any::<u64>(), held in any::<u64>(), reserved in any::<u64>(), free in any::<u64>(),
+        nets in vec(prefix(), 0..4), (size, held, reserved, free) in any::<(u64, u64, u64, u64)>(),
         source in select(vec![RangeSource::PodCidr, RangeSource::File, RangeSource::Cli]),
     ) {
         let all: Vec<IpRange> = nets.into_iter().map(IpRange::from).collect();

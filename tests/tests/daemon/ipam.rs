@@ -72,7 +72,8 @@ fn ranges_of_the_cli_come_after_the_files_and_survive_a_restart() {
     assert!(reload(&node, &wider).contains("ipam.ranges"));
     assert_eq!(shown(&node), ["10.244.1.20-10.244.1.30 file 0 10", V6_WHOLE]);
     let warnings = Api::of(&node).warnings();
-    let expected = "10.244.1.16-10.244.1.20 of the CLI is not used: it overlaps the file's 10.244.1.20-10";
+    let expected =
+        "10.244.1.16-10.244.1.20 of the CLI is not used: it overlaps the file's 10.244.1.20-10.244.1.30; name";
     assert!(warnings.iter().any(|warning| warning.contains(expected)), "{warnings:?}");
     assert!(reload(&node, &[]).contains("ipam.ranges"));
     assert_eq!(shown(&node), both, "the file makes room again");
@@ -89,7 +90,8 @@ fn a_range_that_can_not_be_is_refused_and_one_with_leases_stays() {
     underlay(&node);
     node.start();
     let stated = range("10.244.1.16-10.244.1.20");
-    Api::of(&node).ask(Api::of(&node).client.change_ranges(&[stated], &[])).unwrap();
+    let api = Api::of(&node);
+    api.ask(api.client.change_ranges(&[stated], &[])).unwrap();
     node.stop();
     lease(&state(&node), "c1", "10.244.1.17/24");
     lease(&state(&node), "c2", "10.244.1.100/24");

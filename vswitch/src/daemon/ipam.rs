@@ -153,7 +153,7 @@ impl Ipam {
         }
         let mut rows = ReleaseRows::default();
         for (address, when) in releases {
-            ipam.next_release = ipam.next_release.max(when + 1);
+            ipam.next_release = ipam.next_release.max(when.saturating_add(1));
             let held = ipam.held.contains_key(&address);
             match ipam.pool_mut(address).filter(|pool| !held && pool.gives(address)) {
                 Some(pool) => pool.put_back(address, when),
@@ -174,9 +174,7 @@ impl Ipam {
     pub fn moved_to(&self, space: &Space) -> (Self, ReleaseRows) {
         let leases = self.leases().map(|(holder, addresses)| (holder.clone(), addresses.to_vec()));
         let releases = self.pools.iter().flat_map(Pool::releases);
-        let (mut moved, rows) = Self::new(space, leases, releases);
-        moved.next_release = self.next_release;
-        (moved, rows)
+        Self::new(space, leases, releases)
     }
 
     /// Plans a lease: an address of each family the node has, the one of `wanted` or else the next. A holder that has
@@ -259,7 +257,7 @@ impl Ipam {
             }
         }
         for (address, when) in rows.released {
-            self.next_release = self.next_release.max(when + 1);
+            self.next_release = self.next_release.max(when.saturating_add(1));
             if let Some(pool) = self.pool_mut(address) {
                 pool.put_back(address, when);
             }

@@ -1,5 +1,5 @@
-//! The store: what the CLI and the CNI plugin stated, kept over restarts in `state_dir/podwired.redb`, with the containers'
-//! attachments and what IPAM has to remember beside them.
+//! The store: what the CLI and the CNI plugin stated, kept over restarts in `state_dir/podwired.redb`, and beside it the
+//! containers' attachments and what IPAM has to remember.
 //!
 //! Other owners state their objects anew when the daemon starts, so theirs are not kept. A commit is one ACID
 //! transaction and durable when it returns. A store that can not be used is left as it is, for somebody to look

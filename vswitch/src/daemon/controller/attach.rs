@@ -144,10 +144,11 @@ impl Controller {
         let _ = self.set_host_ports(self.attachments.mappings());
     }
 
-    /// The addresses that ports have, leased or not.
+    /// The addresses that ports of the pods' segment have, leased or not.
     fn addresses_of_ports(&self) -> HashSet<IpAddr> {
         let effective = self.ledger.effective();
-        effective.ports().flat_map(|(_, port)| port.addresses.iter().map(IpNet::addr)).collect()
+        let ports = effective.ports().map(|(_, port)| port).filter(|port| port.bridge.is_none());
+        ports.flat_map(|port| port.addresses.iter().map(IpNet::addr)).collect()
     }
 
     /// Takes a container's interface away with all it holds; false when there is none.

@@ -57,7 +57,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn spans_hold_what_a_set_of_addresses_holds(steps in prop::collection::vec((any::<bool>(), 0u128..40, 0u128..8), 0..30)) {
+        fn spans_hold_what_a_set_of_addresses_holds(
+            steps in prop::collection::vec((any::<bool>(), 0u128..40, 0u128..8), 0..30),
+        ) {
             let (mut spans, mut set) = (Spans::default(), BTreeSet::new());
             for (insert, first, length) in steps {
                 let last = first + length;
@@ -73,7 +75,8 @@ mod tests {
                 let part: Vec<u128> = spans.within(10, 20).flat_map(|(from, to)| from..=to).collect();
                 prop_assert_eq!(part, set.range(10..=20).copied().collect::<Vec<_>>());
                 prop_assert!((0..50).all(|address| spans.contains(address) == set.contains(&address)));
-                let touching = spans.0.iter().zip(spans.0.iter().skip(1)).find(|((_, last), (first, _))| **last + 1 >= **first);
+                let mut pairs = spans.0.iter().zip(spans.0.iter().skip(1));
+                let touching = pairs.find(|((_, last), (first, _))| **last + 1 >= **first);
                 prop_assert_eq!(touching, None);
             }
         }

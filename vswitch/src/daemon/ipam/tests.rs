@@ -210,6 +210,12 @@ fn a_range_that_does_not_fit_is_left_out_with_the_reason() {
         ]
     );
     assert_eq!((usage[2].size, usage[2].free), (u64::MAX, u64::MAX - 1), "2^64 addresses less the first two");
+    let (space, left_out) = Space::new(parse(&["10.0.0.0/24"]), &[], &cli[1..2], &[]);
+    assert_eq!(
+        (space.ranges, left_out),
+        (vec![(cli[1], RangeSource::Cli)], Vec::new()),
+        "it narrows the whole pod CIDR"
+    );
     let many: Vec<IpRange> = (0..70).map(|last| format!("10.0.0.{last}").parse().unwrap()).collect();
     let (_, left_out) = Space::new(parse(&["10.0.0.0/24"]), &many, &[], &[]);
     assert_eq!(left_out.len(), many.len() - limits::IPAM_RANGES_MAX);
