@@ -14,7 +14,7 @@ BIN := $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 # Debian packages: a linker and its libc, and what the tests and the demo run.
 # clang to pkg-config are for libxdp and libbpf, which xsk-rs builds.
 PACKAGES := ca-certificates gcc libc6-dev clang llvm m4 libelf-dev zlib1g-dev pkg-config \
-  util-linux iproute2 iputils-ping iperf3 ethtool jq
+  util-linux iproute2 iputils-ping iperf3 ethtool jq containernetworking-plugins
 
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo -n)
 # Tests are built by you and run by root: cargo starts each test program through this.
