@@ -9,6 +9,7 @@
 
 pub mod binary;
 pub mod command;
+pub mod containerd;
 pub mod kernel_peer;
 pub mod netns;
 pub mod node;

@@ -95,6 +95,12 @@ impl Node {
         self.folder.path().join("podwired.sock")
     }
 
+    /// The daemon's state directory.
+    #[must_use]
+    pub fn state_dir(&self) -> PathBuf {
+        self.folder.path().join("state")
+    }
+
     /// Path of the daemon's log; later starts append.
     #[must_use]
     pub fn log_path(&self) -> PathBuf {
@@ -115,7 +121,7 @@ impl Node {
     pub fn start(&mut self) {
         assert!(self.daemon.is_none(), "{} runs already", self.spec.name);
         let config = self.folder.path().join("podwired.toml");
-        let text = self.spec.toml(&self.socket(), &self.folder.path().join("state"));
+        let text = self.spec.toml(&self.socket(), &self.state_dir());
         fs::write(&config, text).expect("the configuration can be written");
         let log = File::options().create(true).append(true).open(self.log_path()).expect("the log can be opened");
         let mut command = self.netns.command(&binary("podwired"));

@@ -8,7 +8,9 @@
 
 mod api;
 mod apply;
+mod attach;
 mod churn;
+mod crash;
 mod disturb;
 mod in_place;
 mod questions;

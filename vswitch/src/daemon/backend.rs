@@ -3,11 +3,14 @@
 //! The lock is the control side's only one; no worker ever takes it, so a flooded API disturbs no frame.
 
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use ipnet::IpNet;
 use podwire_control::model::{
-    Applied, BridgeName, BridgeReport, CounterReport, DropReport, Event, ExplainQuery, Explanation, Key, Limit,
-    MacReport, Object, Owner, PortReport, Refusal, RouteMatch, RouteReport, Status, VtepReport,
+    Applied, AttachRequest, Attachment, AttachmentKey, BridgeName, BridgeReport, CounterReport, DropReport, Event,
+    ExplainQuery, Explanation, Key, Limit, MacReport, Object, Owner, PortReport, Readiness, Refusal, RouteMatch,
+    RouteReport, Status, VtepReport,
 };
 use podwire_control::service::{Backend, BackendError, LIMITS};
 use tokio::sync::broadcast;
@@ -99,6 +102,39 @@ impl Backend for Daemon {
     fn limits(&self) -> Result<Vec<Limit>, BackendError> {
         let api = LIMITS.iter().map(|&(name, value, unit)| Limit { name: name.into(), value, unit: unit.into() });
         Ok(self.controller().limits().into_iter().chain(api).collect())
+    }
+
+    fn attach(&self, request: AttachRequest) -> Result<Attachment, BackendError> {
+        self.controller().attach(request)
+    }
+
+    fn detach(&self, key: &AttachmentKey) -> Result<bool, BackendError> {
+        self.controller().detach(key)
+    }
+
+    fn check_attachment(
+        &self,
+        key: &AttachmentKey,
+        netns: &Path,
+        addresses: &[IpNet],
+    ) -> Result<Vec<String>, BackendError> {
+        self.controller().check_attachment(key, netns, addresses)
+    }
+
+    fn collect_attachments(&self, network: &str, valid: &[AttachmentKey]) -> Result<Vec<AttachmentKey>, BackendError> {
+        self.controller().collect_attachments(network, valid)
+    }
+
+    fn attachments(&self) -> Result<Vec<Attachment>, BackendError> {
+        Ok(self.controller().attachments())
+    }
+
+    fn release_address(&self, address: IpAddr, force: bool) -> Result<AttachmentKey, BackendError> {
+        self.controller().release_address(address, force)
+    }
+
+    fn readiness(&self) -> Result<Readiness, BackendError> {
+        Ok(self.controller().readiness())
     }
 
     fn events(&self) -> broadcast::Receiver<Event> {

@@ -3,6 +3,7 @@
 //! How a request is carried out is in `change`, what happens by itself in `watch`, SIGHUP in `reload`, what is told in
 //! `reading` and `uplink`. Every method runs on the control side, under one lock (see `backend`).
 
+mod attach;
 mod change;
 mod path_mtu;
 mod reading;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use podwire_control::model::{Applied, Key, Object, Owner, Port, Refusal};
 
+use super::attachments::Attachments;
 use super::config::{Config, Poll};
 use super::devices::{Closing, DeviceError, Devices, underlay_mtu};
 use super::events::EventBus;
@@ -63,6 +65,9 @@ pub struct Controller {
     devices: Devices,
     switch: Switch,
     events: EventBus,
+    attachments: Attachments,
+    /// Why what the plugin noted for later can not be carried out, where that is so.
+    spool_failure: Option<String>,
     /// Ports whose device is not open, and why.
     closed: HashMap<String, Reason>,
     /// Counters of a slot when its present port got it.
@@ -86,6 +91,8 @@ impl Controller {
         let mut controller = Self {
             devices: Devices::new(switch.worker_count(), config.uplink.is_some(), config.offloads),
             ledger: Ledger::restore(remembered),
+            attachments: Attachments::new(remembered.attachments),
+            spool_failure: None,
             config,
             node,
             store,
@@ -97,7 +104,9 @@ impl Controller {
             started: mono_now(),
             watch: watch::Watch::default(),
         };
+        controller.reconcile_attachments();
         controller.bring_up()?;
+        controller.carry_out_spool();
         Ok(controller)
     }
 
@@ -192,7 +201,7 @@ impl Controller {
         attached.and(published)
     }
 
-    fn detach(&mut self, id: PortId) {
+    fn detach_port(&mut self, id: PortId) {
         if let Err(error) = self.switch.detach(id) {
             tracing::error!(port = %id, %error, "a worker keeps a port that is gone");
         }

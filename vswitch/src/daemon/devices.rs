@@ -190,6 +190,17 @@ impl Devices {
         done
     }
 
+    /// What of a pod's open device is not as its port says, a sentence each.
+    ///
+    /// # Errors
+    /// [`DeviceError`] when it can not be looked at.
+    pub fn drifts(&self, port: &model::Port, node: &NodeSpec, mtu: u16) -> Result<Vec<String>, DeviceError> {
+        match self.ports.get(port.name.as_str()) {
+            Some(open) => Ok(open.interface().drifts(&self.pod_spec(port, node, mtu))?),
+            None => Ok(vec![format!("port {} is not open", port.name)]),
+        }
+    }
+
     /// What a pod's interface is to be: as its port says, with a default route a family it has on the pods' segment.
     fn pod_spec(&self, port: &model::Port, node: &NodeSpec, mtu: u16) -> InterfaceSpec {
         let mut spec =

@@ -2,6 +2,7 @@
 //!
 //! Nothing here touches a frame. The engine is driven through its snapshots and commands only.
 
+pub mod attachments;
 pub mod backend;
 mod cleanup;
 pub mod config;

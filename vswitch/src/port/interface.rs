@@ -168,6 +168,14 @@ impl Interface {
         })
     }
 
+    /// What of it is not as the spec says, a sentence each.
+    ///
+    /// # Errors
+    /// [`InterfaceError`].
+    pub fn drifts(&self, spec: &InterfaceSpec) -> Result<Vec<String>, InterfaceError> {
+        self.configure(|netlink, index| drifts(netlink, spec, index))
+    }
+
     /// Removes the device. One that is gone already, with its namespace perhaps, is no error.
     ///
     /// # Errors
@@ -179,10 +187,10 @@ impl Interface {
         })
     }
 
-    fn configure(
+    fn configure<T: Send>(
         &self,
-        work: impl FnOnce(&mut Netlink, u32) -> Result<(), NetlinkError> + Send,
-    ) -> Result<(), InterfaceError> {
+        work: impl FnOnce(&mut Netlink, u32) -> Result<T, NetlinkError> + Send,
+    ) -> Result<T, InterfaceError> {
         let done = inside(self.netns.as_ref(), || work(&mut Netlink::open()?, self.index))?;
         done.map_err(|source| InterfaceError::Netlink { ifname: self.ifname.clone(), source })
     }
@@ -236,6 +244,39 @@ pub(super) fn configure(
     }
     netlink.sync_addresses(link.index, &spec.addresses, given)?;
     netlink.sync_routes(link.index, &spec.kernel_routes(link.index))
+}
+
+/// What of a device is not as the spec says.
+fn drifts(netlink: &mut Netlink, spec: &InterfaceSpec, index: u32) -> Result<Vec<String>, NetlinkError> {
+    let name = &spec.ifname;
+    let Some(link) = netlink.find_link(name)?.filter(|link| link.index == index) else {
+        return Ok(vec![format!("interface {name} is gone")]);
+    };
+    let mut drifts = Vec::new();
+    if !link.up {
+        drifts.push(format!("interface {name} is down"));
+    }
+    if link.mac != Some(spec.mac) {
+        let has = link.mac.map_or_else(|| "none".to_owned(), |mac| mac.to_string());
+        drifts.push(format!("the MAC of {name} is {has}, not {}", spec.mac));
+    }
+    if link.mtu != u32::from(spec.mtu) {
+        drifts.push(format!("the MTU of {name} is {}, not {}", link.mtu, spec.mtu));
+    }
+    let addresses = netlink.addresses()?;
+    for wanted in &spec.addresses {
+        if !addresses.iter().any(|at| at.index == index && at.address == *wanted) {
+            drifts.push(format!("{name} has lost its address {wanted}"));
+        }
+    }
+    let routes = netlink.own_routes(index)?;
+    for wanted in spec.kernel_routes(index) {
+        if !routes.iter().any(|route| route.prefix == wanted.prefix && route.gateway == wanted.gateway) {
+            let via = wanted.gateway.map(|gateway| format!(" via {gateway}")).unwrap_or_default();
+            drifts.push(format!("the route to {}{via} through {name} is gone", wanted.prefix));
+        }
+    }
+    Ok(drifts)
 }
 
 /// Before the device is up, so that its link-local address is usable at once too: no duplicate address detection,

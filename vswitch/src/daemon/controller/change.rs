@@ -14,7 +14,7 @@ use super::{Controller, find_port, finish};
 use crate::compile::Compiled;
 use crate::daemon::devices::{Closing, DeviceError};
 use crate::daemon::ledger::{Changes, Plan};
-use crate::daemon::store::{Store, StoreError};
+use crate::daemon::store::{Batch, Store, StoreError};
 use crate::id::PortId;
 use crate::snapshot::Snapshot;
 use crate::switch::{PortHalves, SwitchError};
@@ -33,33 +33,48 @@ struct Work {
 impl Controller {
     /// Puts a plan in force; `stated` are the keys of the objects its request spoke of.
     pub(super) fn carry_out(&mut self, plan: Plan, stated: &[Key]) -> Result<Applied, Vec<Refusal>> {
+        self.carry_out_with(plan, stated, Batch::default())?
+    }
+
+    /// Puts a plan in force, and stores `rows` in one transaction with its objects. A request that stands although a
+    /// worker does not take it up is the inner error.
+    ///
+    /// # Errors
+    /// Refusals that name each object; nothing has changed then.
+    pub(super) fn carry_out_with(
+        &mut self,
+        plan: Plan,
+        stated: &[Key],
+        rows: Batch<'_>,
+    ) -> Result<Result<Applied, Vec<Refusal>>, Vec<Refusal>> {
         let reopen = self.reopenable(&plan, stated);
-        if plan.own.is_empty() && plan.effective.is_empty() && reopen.is_empty() {
+        if plan.own.is_empty() && plan.effective.is_empty() && reopen.is_empty() && rows.is_empty() {
             // Stated again after a worker was stuck, it is still not in force before that worker uses it.
-            let generation = self.switch.settled().map_err(|error| self.kept(plan.owner, &error))?;
-            return Ok(applied(generation, &plan.own, stated.len()));
+            let settled = self.switch.settled().map_err(|error| self.kept(plan.owner, &error));
+            return Ok(settled.map(|generation| applied(generation, &plan.own, stated.len())));
         }
         let mut work = Work::default();
         let done = self.open_ports(&plan, &reopen, &mut work).and_then(|()| {
             let compiled = self.compile(&plan.next);
             placed(&compiled)?;
-            self.remember(&plan)?;
+            self.remember(&plan, rows)?;
             Ok(compiled)
         });
-        match done {
-            Ok(compiled) => {
-                let before = self.switch.snapshot();
-                let generation = self.take_over(&plan, compiled, work)?;
-                self.tell(&plan.effective, generation);
-                let new = plan.effective.added.iter().chain(&plan.effective.changed).chain(&reopen);
-                self.announce(new.filter_map(port_name), &before);
-                Ok(applied(generation, &plan.own, stated.len()))
-            }
+        let compiled = match done {
+            Ok(compiled) => compiled,
             Err(refusals) => {
                 self.undo(work);
-                Err(refusals)
+                return Err(refusals);
             }
-        }
+        };
+        let before = self.switch.snapshot();
+        let taken = self.take_over(&plan, compiled, work).map(|generation| {
+            self.tell(&plan.effective, generation);
+            let new = plan.effective.added.iter().chain(&plan.effective.changed).chain(&reopen);
+            self.announce(new.filter_map(port_name), &before);
+            applied(generation, &plan.own, stated.len())
+        });
+        Ok(taken)
     }
 
     /// Ports that are stated again while their device is closed: the owner wants another try.
@@ -105,7 +120,7 @@ impl Controller {
         for old in &displaced {
             // No worker may hold the device any more when it goes, or its end would be taken for the new one's.
             if let Some(id) = self.port_id(old.name.as_str()) {
-                self.detach(id);
+                self.detach_port(id);
             }
             finish(vec![self.devices.close(old.name.as_str())]);
             work.displaced.push(old.clone());
@@ -126,11 +141,16 @@ impl Controller {
         each(ports, |port| self.devices.update_pod(port, &self.node, mtu))
     }
 
-    fn remember(&mut self, plan: &Plan) -> Result<(), Vec<Refusal>> {
+    fn remember(&mut self, plan: &Plan, rows: Batch<'_>) -> Result<(), Vec<Refusal>> {
         let Some(store) = self.store.as_mut().filter(|_| Store::keeps(plan.owner)) else { return Ok(()) };
         let touched = plan.next.objects(plan.owner).filter(|(key, _)| plan.own.touches(key));
         let upserts: Vec<Object> = touched.map(|(_, object)| object.clone()).collect();
-        let stored = store.commit(plan.owner, &upserts, &plan.own.removed);
+        let stored = store.commit(&Batch {
+            attached: rows.attached,
+            detached: rows.detached,
+            releases: rows.releases,
+            ..Batch::objects(plan.owner, &upserts, &plan.own.removed)
+        });
         stored.map_err(|error: StoreError| vec![Refusal::new("store", error.to_string())])
     }
 
@@ -145,7 +165,7 @@ impl Controller {
         let published = self.publish(compiled, work.opened);
         // In this order: no worker sends to a port any more, none holds its device, the device goes.
         for id in ids {
-            self.detach(id);
+            self.detach_port(id);
         }
         let closing: Vec<Closing> = gone.iter().map(|name| self.devices.close(name)).collect();
         finish(closing);

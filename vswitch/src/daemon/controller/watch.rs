@@ -1,5 +1,5 @@
-//! What happens by itself: namespaces that vanish, devices that close, MACs that age, path MTUs that expire, the
-//! underlay's next hops.
+//! What happens by itself: namespaces that vanish, devices that close, attachments to take away, MACs that age, path MTUs
+//! that expire, the underlay's next hops.
 
 use std::collections::{HashMap, HashSet};
 
@@ -32,6 +32,7 @@ impl Controller {
         let now = mono_now();
         self.close_vanished();
         self.restore_host();
+        self.carry_out_spool();
         self.watch_underlay();
         self.watch_path_mtus(now);
         self.watch_macs(now);
@@ -58,7 +59,7 @@ impl Controller {
             tracing::error!(%error, "closing ports");
         }
         for id in ids {
-            self.detach(id);
+            self.detach_port(id);
         }
         finish(closing);
         for (name, reason) in gone {

@@ -1,0 +1,116 @@
+//! A kill at every step of attaching and detaching: after the next start a container is attached whole or not at all, and
+//! both can be asked for again.
+//!
+//! strace ends the daemon as one of its threads is about to make its n-th system call of those that change something.
+
+use std::fs;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use podwire_tests::probe::Path;
+use podwire_tests::probe::ping::{Ping, ping};
+use podwire_tests::{Node, Pod};
+
+use crate::api::{Api, eventually, has_interface, node};
+use crate::attach::{container, request};
+
+/// What goes to the kernel's tables, to TAPs and to the store.
+const STEPS: &str = "ioctl,sendto,pwrite64,fdatasync";
+/// More of them no request takes.
+const STEPS_MAX: usize = 200;
+const ATTACHED_WITHIN: Duration = Duration::from_secs(5);
+
+/// strace on a daemon, until the daemon or the value is gone.
+struct Killer(Child);
+
+impl Killer {
+    /// Kills the daemon at the step of this number, counted for each of its threads from 1.
+    fn at_step(node: &Node, step: usize) -> Self {
+        let pid = node.pid().unwrap();
+        let mut strace = Command::new("strace");
+        strace.args(["-f", "-qq", "-o", "/dev/null", "-p", &pid.to_string(), "-e", &format!("trace={STEPS}")]);
+        strace.args(["-e", &format!("inject={STEPS}:signal=KILL:when={step}")]);
+        let child = strace.stdin(Stdio::null()).spawn().expect("strace is installed");
+        let killer = Self(child);
+        eventually(ATTACHED_WITHIN, "strace holds every thread", || !is_running(node) || is_traced(pid));
+        killer
+    }
+}
+
+impl Drop for Killer {
+    fn drop(&mut self) {
+        let _ended_with_the_daemon = self.0.kill();
+        let _status = self.0.wait();
+    }
+}
+
+fn is_traced(pid: u32) -> bool {
+    let mut threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    threads.all(|thread| {
+        let status = fs::read_to_string(thread.path().join("status")).unwrap_or_default();
+        status.lines().any(|line| line.starts_with("TracerPid:") && !line.ends_with("\t0"))
+    })
+}
+
+fn is_running(node: &Node) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", node.pid().unwrap())).unwrap_or_default();
+    stat.rsplit(')').next().is_some_and(|rest| !rest.trim_start().starts_with(['Z', 'X']) && !rest.is_empty())
+}
+
+/// Asks for something while the daemon is to be killed at a step; false when it got through all of them.
+fn killed(node: &mut Node, step: usize, ask: impl FnOnce(&Api)) -> bool {
+    let api = Api::of(node);
+    let killer = Killer::at_step(node, step);
+    ask(&api);
+    let killed = !is_running(node);
+    drop(killer);
+    if killed {
+        node.kill();
+        node.start();
+    }
+    killed
+}
+
+#[test]
+fn a_kill_at_any_step_leaves_a_container_attached_whole_or_not_at_all() {
+    let mut node = node();
+    let (stays, first) = container(&Api::of(&node), "stays");
+    let mut comer = Pod::unattached("comes", &[]);
+    let comes = request("comes", &comer.netns);
+    let (mut whole, mut nothing, mut step) = (0, 0, 0);
+    loop {
+        step += 1;
+        assert!(step < STEPS_MAX, "a request has fewer steps");
+        let killed_adding = killed(&mut node, step, |api| _ = api.attach(&comes));
+        let api = Api::of(&node);
+        match api.attachments().into_iter().find(|one| one.key == comes.key) {
+            Some(one) => {
+                assert_eq!(api.drifts(&one), Vec::<String>::new(), "step {step}");
+                whole += 1;
+            }
+            None => nothing += 1,
+        }
+        let attached = api.attach(&comes).unwrap();
+        assert_eq!(api.drifts(&attached), Vec::<String>::new(), "step {step}");
+        comer.addresses = attached.addresses;
+        assert!(ping(Path::v4(&stays, &comer), Ping::default()).all(), "step {step}");
+        drop(api);
+
+        let killed_deleting = killed(&mut node, step, |api| _ = api.ask(api.client.detach(&comes.key)));
+        let api = Api::of(&node);
+        let left = api.attachments();
+        match left.iter().find(|one| one.key == comes.key) {
+            Some(one) => assert_eq!(api.drifts(one), Vec::<String>::new(), "step {step}"),
+            None => assert_eq!(left, [first.clone()], "step {step}"),
+        }
+        api.detach("comes");
+        assert_eq!(api.attachments(), [first.clone()]);
+        assert!(!has_interface(&comer.netns, "eth0") || killed_deleting, "step {step}");
+        assert_eq!(api.drifts(&first), Vec::<String>::new());
+        if !killed_adding && !killed_deleting {
+            break;
+        }
+    }
+    eprintln!("{step} steps; the container was attached after {whole} of the kills, and not after {nothing}");
+    assert!(step > 5 && nothing > 0 && whole > 0);
+}

@@ -1,0 +1,339 @@
+//! Containers' interfaces, as the CNI plugin asks for them: attached, taken away, checked, collected.
+//!
+//! An attachment is its port (an object of the owner `cni`), its leases and its record, and all of it goes into the store
+//! in one transaction. So a process that is killed in between leaves either all of it or nothing, and devices that no
+//! record speaks of are taken over or removed with their namespace.
+
+use std::collections::HashSet;
+use std::fs;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use ipnet::IpNet;
+use podwire_control::model::{
+    AddressSource, AttachRequest, Attachment, AttachmentKey, Guard, Key, Object, Owner, Port, Readiness, Refusal,
+    Route, StaticMac, Via,
+};
+use podwire_control::service::BackendError;
+use podwire_control::spool;
+
+use super::Controller;
+use crate::compile::{HOST_PORT, UPLINK_PORT};
+use crate::daemon::ipam::{Change, IpamError};
+use crate::daemon::ledger;
+use crate::daemon::netns_dirs;
+use crate::daemon::store::{Batch, StoredAttachment};
+use crate::sys::netns::{NetnsHandle, identity_of};
+
+/// The directory of `spool` in the state directory.
+const SPOOL: &str = "spool";
+/// Tells one boot of the node from another (random(4)).
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+impl Controller {
+    /// Wires a container's interface. The same request again is answered the same; another one for the same container and
+    /// interface changes what differs, and keeps the leases.
+    ///
+    /// # Errors
+    /// [`BackendError`]; nothing has changed then.
+    pub fn attach(&mut self, request: AttachRequest) -> Result<Attachment, BackendError> {
+        if self.store.is_none() {
+            // Its addresses would be given to another after the next start.
+            return Err(BackendError::Unavailable(self.warnings.join("; ")));
+        }
+        // What is still to be taken away may be of this very container.
+        self.carry_out_spool();
+        let refused = |reason: String| BackendError::Refused(vec![Refusal::new(&request.key, reason)]);
+        netns_dirs::check(&request.netns, &self.config.node.netns_dirs).map_err(|error| refused(error.to_string()))?;
+        let netns_id = NetnsHandle::open(&request.netns).map_err(|error| refused(error.to_string()))?.id();
+        let (addresses, leases) = self.addresses(&request)?;
+        let name = self.attachments.port_name(&request.key, |name| self.ledger.effective().port(name).is_none());
+        let port = Port {
+            name: name.clone(),
+            kind: request.kind,
+            netns: request.netns.clone(),
+            ifname: request.key.ifname.clone(),
+            addresses: addresses.clone(),
+            mac: request.mac,
+            mtu: request.mtu,
+            bridge: None,
+            guard: Guard::On { allowed: Vec::new() },
+        };
+        let has_family = |gateway: &IpAddr| addresses.iter().any(|own| own.addr().is_ipv4() == gateway.is_ipv4());
+        let attachment = Attachment {
+            gateways: self.node.gateways().filter(has_family).collect(),
+            leased: matches!(request.addresses, AddressSource::Lease { .. }),
+            mac: port.mac_in_force(),
+            mtu: port.mtu.unwrap_or_else(|| self.pod_mtu()),
+            key: request.key,
+            network: request.network,
+            netns: request.netns,
+            pod: request.pod,
+            port: name,
+            kind: request.kind,
+            addresses,
+            host_ports: request.host_ports,
+            bandwidth: request.bandwidth,
+        };
+        let object = Object::Port(port);
+        object.validate().map_err(|invalid| BackendError::Refused(vec![invalid.refusal()]))?;
+        let stated = [object.key()];
+        let change = ledger::Change { upserts: vec![object], ..ledger::Change::default() };
+        let plan = self.ledger.change(Owner::Cni, change);
+        let stored = StoredAttachment { attachment: attachment.clone(), netns_id, boot_id: boot_id() };
+        let rows = Batch { attached: std::slice::from_ref(&stored), releases: Some(leases.rows()), ..Batch::default() };
+        let taken_up = self.carry_out_with(plan.map_err(of_ledger)?, &stated, rows).map_err(BackendError::Refused)?;
+        self.ipam.apply(leases);
+        self.attachments.insert(stored);
+        taken_up.map(|_| attachment).map_err(not_taken_up)
+    }
+
+    /// The addresses a container is to have, and what that does to the leases.
+    fn addresses(&self, request: &AttachRequest) -> Result<(Vec<IpNet>, Change), BackendError> {
+        let key = &request.key;
+        match &request.addresses {
+            AddressSource::Lease { wanted } => {
+                let taken = self.addresses_of_ports();
+                let leases = self.ipam.allocate(key, wanted, |address| taken.contains(&address));
+                let leases = leases.map_err(|error| of_ipam(key, &error))?;
+                Ok((leases.addresses().to_vec(), leases))
+            }
+            AddressSource::Given(given) => {
+                let cidrs = &self.node.pod_cidrs;
+                let outside = given.iter().find(|one| !cidrs.iter().any(|pods| pods.contains(&one.addr())));
+                if let Some(outside) = outside {
+                    let cidrs: Vec<String> = cidrs.iter().map(ToString::to_string).collect();
+                    let reason = format!(
+                        "{outside} is outside the node's pod CIDRs {}; have the IPAM plugin give addresses of those",
+                        cidrs.join(", ")
+                    );
+                    return Err(BackendError::Refused(vec![Refusal::new(key, reason)]));
+                }
+                Ok((given.clone(), self.ipam.release([key])))
+            }
+        }
+    }
+
+    /// The addresses that ports have, leased or not.
+    fn addresses_of_ports(&self) -> HashSet<IpAddr> {
+        let effective = self.ledger.effective();
+        effective.ports().flat_map(|(_, port)| port.addresses.iter().map(IpNet::addr)).collect()
+    }
+
+    /// Takes a container's interface away with all it holds; false when there is none.
+    ///
+    /// # Errors
+    /// [`BackendError`]; nothing has changed then.
+    pub fn detach(&mut self, key: &AttachmentKey) -> Result<bool, BackendError> {
+        let found = self.attachments.get(key).is_some();
+        if found {
+            self.take_away(std::slice::from_ref(key))?;
+        }
+        Ok(found)
+    }
+
+    /// Takes attachments away, all of them or none.
+    fn take_away(&mut self, keys: &[AttachmentKey]) -> Result<(), BackendError> {
+        let known = keys.iter().filter_map(|key| self.attachments.get(key));
+        let ports: Vec<Key> = known.map(|one| Key::Port(one.attachment.port.clone())).collect();
+        self.unstate_referring(&ports)?;
+        let change = ledger::Change { deletes: ports, ignore_missing: true, ..ledger::Change::default() };
+        let plan = self.ledger.change(Owner::Cni, change).map_err(of_ledger)?;
+        let freed = self.ipam.release(keys);
+        let rows = Batch { detached: keys, releases: Some(freed.rows()), ..Batch::default() };
+        let taken_up = self.carry_out_with(plan, &[], rows).map_err(BackendError::Refused)?;
+        self.ipam.apply(freed);
+        keys.iter().for_each(|key| self.attachments.remove(key));
+        taken_up.map(drop).map_err(not_taken_up)
+    }
+
+    /// Takes back what leads to ports that go: a container's end can not wait for an operator.
+    fn unstate_referring(&mut self, ports: &[Key]) -> Result<(), BackendError> {
+        let refers = |object: &Object| match object {
+            Object::Mac(StaticMac { port, .. }) | Object::Route(Route { via: Via::Port(port), .. }) => {
+                ports.contains(&Key::Port(port.clone()))
+            }
+            _ => false,
+        };
+        for owner in Owner::ALL {
+            let deletes: Vec<Key> =
+                self.ledger.objects(owner).filter(|(_, object)| refers(object)).map(|(key, _)| key.clone()).collect();
+            if deletes.is_empty() {
+                continue;
+            }
+            for key in &deletes {
+                tracing::warn!(%key, %owner, "it led to a container that is gone, and is taken back");
+            }
+            self.change(owner, ledger::Change { deletes, ..ledger::Change::default() })
+                .map_err(BackendError::Refused)?;
+        }
+        Ok(())
+    }
+
+    /// What of an attachment is not as it was made, a sentence each. `netns` and `addresses` are what the runtime knows.
+    ///
+    /// # Errors
+    /// [`BackendError::NotFound`] when there is none.
+    pub fn check_attachment(
+        &self,
+        key: &AttachmentKey,
+        netns: &Path,
+        addresses: &[IpNet],
+    ) -> Result<Vec<String>, BackendError> {
+        let Some(StoredAttachment { attachment, netns_id, .. }) = self.attachments.get(key) else {
+            let reason = "podwired knows of no such attachment; delete the container and create it again";
+            return Err(BackendError::NotFound(Refusal::new(key, reason)));
+        };
+        let mut drifts = Vec::new();
+        if identity_of(netns) != Some(*netns_id) {
+            drifts.push(format!("{} is not the namespace it was made in", netns.display()));
+        }
+        for told in addresses.iter().filter(|told| !attachment.addresses.contains(told)) {
+            drifts.push(format!("the runtime was told {told}, which it does not have"));
+        }
+        for own in
+            attachment.addresses.iter().filter(|own| attachment.leased && self.ipam.holder_of(own.addr()) != Some(key))
+        {
+            drifts.push(format!("the lease of {} is missing", own.addr()));
+        }
+        match self.ledger.effective().port(&attachment.port) {
+            None => drifts.push(format!("port {} is missing", attachment.port)),
+            Some(port) => match self.closed.get(port.name.as_str()) {
+                Some(reason) => drifts.push(format!("port {} is closed: {reason}", port.name)),
+                None => {
+                    let found = self.devices.drifts(port, &self.node, self.pod_mtu());
+                    drifts.extend(found.unwrap_or_else(|error| vec![error.to_string()]));
+                }
+            },
+        }
+        Ok(drifts)
+    }
+
+    /// Takes away the attachments of a network that are not among `valid`, one by one; gives their keys.
+    ///
+    /// # Errors
+    /// The first [`BackendError`], after all were tried.
+    pub fn collect_attachments(
+        &mut self,
+        network: &str,
+        valid: &[AttachmentKey],
+    ) -> Result<Vec<AttachmentKey>, BackendError> {
+        self.carry_out_spool();
+        let attachments = self.attachments.iter().map(|one| &one.attachment);
+        let stale = attachments.filter(|one| one.network == network && !valid.contains(&one.key));
+        let stale: Vec<AttachmentKey> = stale.map(|one| one.key.clone()).collect();
+        let tried: Vec<_> = stale.iter().map(|key| self.detach(key)).collect();
+        tried.into_iter().collect::<Result<Vec<_>, _>>().map(|_| stale)
+    }
+
+    /// All attachments, as they are now.
+    #[must_use]
+    pub fn attachments(&self) -> Vec<Attachment> {
+        let effective = self.ledger.effective();
+        let now = |one: &StoredAttachment| {
+            let stated = effective.port(&one.attachment.port).and_then(|port| port.mtu);
+            Attachment { mtu: stated.unwrap_or_else(|| self.pod_mtu()), ..one.attachment.clone() }
+        };
+        self.attachments.iter().map(now).collect()
+    }
+
+    /// Frees a leased address by detaching who holds it; with `force` also while its namespace is there.
+    ///
+    /// # Errors
+    /// [`BackendError`]; nothing has changed then.
+    pub fn release_address(&mut self, address: IpAddr, force: bool) -> Result<AttachmentKey, BackendError> {
+        let object = format!("address {address}");
+        let Some(key) = self.ipam.holder_of(address).cloned() else {
+            let reason = "nobody holds it; see `podwire ipam list`";
+            return Err(BackendError::NotFound(Refusal::new(object, reason)));
+        };
+        if let Some(one) = self.attachments.get(&key).filter(|one| !force && is_there(one)) {
+            let netns = one.attachment.netns.display();
+            let reason = format!("its container's namespace {netns} is there; delete the container, or use --force");
+            return Err(BackendError::Refused(vec![Refusal::new(object, reason)]));
+        }
+        self.detach(&key)?;
+        Ok(key)
+    }
+
+    /// Whether containers can be attached, and how those that are fare.
+    #[must_use]
+    pub fn readiness(&self) -> Readiness {
+        let stuck = self.switch.settled().err().map(|error| error.to_string());
+        let closed = [HOST_PORT, UPLINK_PORT].into_iter().find_map(|name| {
+            let reason = self.closed.get(name)?;
+            Some(format!("port {name} is closed: {reason}"))
+        });
+        let pods_suffer = stuck.or(closed);
+        let without_store = self.store.is_none().then(|| self.warnings.join("; "));
+        let taken = self.addresses_of_ports();
+        let full = || self.ipam.full(|address| taken.contains(&address)).map(|error| error.to_string());
+        let cannot_attach = pods_suffer.clone().or(without_store).or_else(full);
+        Readiness { cannot_attach, pods_suffer }
+    }
+
+    /// Forgets attachments whose namespace went while podwired was away, before their devices would be opened. What can
+    /// not be stored now is found again at the next start.
+    pub(super) fn reconcile_attachments(&mut self) {
+        let gone: Vec<AttachmentKey> =
+            self.attachments.iter().filter(|one| !is_there(one)).map(|one| one.attachment.key.clone()).collect();
+        if gone.is_empty() {
+            return;
+        }
+        match self.take_away(&gone) {
+            Ok(()) => tracing::info!(attachments = gone.len(), "their namespaces are gone; their addresses are free"),
+            Err(error) => tracing::warn!(%error, "attachments whose namespaces are gone can not be taken away yet"),
+        }
+    }
+
+    /// Takes away what the plugin was told to while podwired was not there.
+    pub(super) fn carry_out_spool(&mut self) {
+        let dir = self.spool_dir();
+        let done = spool::pending(&dir).and_then(|pending| {
+            pending.iter().try_for_each(|key| {
+                let found = self.detach(key).map_err(|error| std::io::Error::other(error.to_string()))?;
+                tracing::info!(attachment = %key, found, "taken away as was asked for meanwhile");
+                spool::remove(&dir, key)
+            })
+        });
+        let failure =
+            done.err().map(|error| format!("{}: {error}; see that it can be read and emptied", dir.display()));
+        if self.spool_failure != failure {
+            if let Some(failure) = &failure {
+                tracing::warn!(failure, "what is to be taken away has to wait");
+            }
+            self.spool_failure = failure;
+        }
+    }
+
+    fn spool_dir(&self) -> PathBuf {
+        self.config.control.state_dir.join(SPOOL)
+    }
+}
+
+/// Whether the namespace it was made in is there, at its path.
+fn is_there(one: &StoredAttachment) -> bool {
+    one.boot_id == boot_id() && identity_of(&one.attachment.netns) == Some(one.netns_id)
+}
+
+fn boot_id() -> String {
+    fs::read_to_string(BOOT_ID).unwrap_or_default().trim().to_owned()
+}
+
+/// Of a request that stands, though a worker is stuck.
+fn not_taken_up(refusals: Vec<Refusal>) -> BackendError {
+    let sentences: Vec<String> = refusals.iter().map(ToString::to_string).collect();
+    BackendError::Unavailable(sentences.join("; "))
+}
+
+fn of_ipam(key: &AttachmentKey, error: &IpamError) -> BackendError {
+    let refusal = Refusal::new(key, error.to_string());
+    match error {
+        IpamError::Exhausted { .. } => BackendError::Exhausted(refusal),
+        _ => BackendError::Refused(vec![refusal]),
+    }
+}
+
+fn of_ledger(refused: Vec<ledger::Refusal>) -> BackendError {
+    BackendError::Refused(super::refusals(refused))
+}
