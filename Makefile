@@ -26,7 +26,7 @@ BPF := vswitch/bpf
 BENCH := $(TARGET)/bench
 BASELINE := docs/perf/baseline.json
 
-.PHONY: help cargo deps root build bpf demo check lint test test-demo test-zerocopy bench bench-gate bench-pipeline
+.PHONY: help cargo deps root build cni-static bpf demo check lint test test-demo test-zerocopy bench bench-gate bench-pipeline
 
 help: ## Print this list
 	@echo "podwire, a userspace virtual switch for Kubernetes nodes. Targets:"
@@ -54,9 +54,18 @@ root:
 	@[ -z "$(SUDO)" ] || $(SUDO) true 2>/dev/null || { \
 	  echo "this makes network namespaces, which needs root: run it as root, or allow sudo without a password" >&2; exit 1; }
 
+# The plugin is built by itself, so that it has no feature but its own, and for size.
+CNI_PROFILE := $(if $(filter release,$(PROFILE)),cni,$(PROFILE))
 build: deps ## Build podwired, podwire and podwire-cni
 	@"$(CARGO)" build --locked --profile $(PROFILE) --bins \
-	  -p podwire-vswitch -p podwire-control -p podwire-cni --features podwire-control/cli
+	  -p podwire-vswitch -p podwire-control --features podwire-control/cli
+	@"$(CARGO)" build --locked --profile $(CNI_PROFILE) -p podwire-cni
+	@$(if $(filter cni,$(CNI_PROFILE)),install -m 755 "$(TARGET)/cni/podwire-cni" "$(BIN)/podwire-cni",:)
+
+STATIC_TRIPLE := x86_64-unknown-linux-musl
+cni-static: deps ## Build podwire-cni without a libc of its node (needs rustup target add x86_64-unknown-linux-musl)
+	@"$(CARGO)" build --locked --profile cni -p podwire-cni --target $(STATIC_TRIPLE)
+	@echo "$(TARGET)/$(STATIC_TRIPLE)/cni/podwire-cni"
 
 bpf: deps ## Compile the XDP programs anew; their objects are committed
 	@cd $(BPF) && for program in steer redirect take; do \

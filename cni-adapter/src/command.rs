@@ -125,7 +125,8 @@ impl Request<'_> {
             (None, None) => self.tell_ipam(Command::Status),
             (Some(why), None) => Err(unfit(why)),
             (why, Some(suffering)) => {
-                let all: Vec<String> = why.into_iter().chain([suffering]).collect();
+                let mut all: Vec<String> = why.into_iter().chain([suffering]).collect();
+                all.dedup();
                 Err(Failure::new(Code::PODS_SUFFER, "pods that are attached suffer", all.join("; ")))
             }
         }

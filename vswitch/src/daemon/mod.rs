@@ -10,6 +10,7 @@ pub mod controller;
 pub mod devices;
 pub mod events;
 pub mod explain;
+mod install;
 pub mod ledger;
 pub mod netns_dirs;
 mod run;
