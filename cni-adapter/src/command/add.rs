@@ -63,16 +63,16 @@ impl Request<'_> {
     }
 }
 
-/// Whether podwired has certainly made nothing.
+/// Whether podwired has certainly made nothing. What is not available may have been made and wait for a stuck worker.
 fn is_certain(error: &ClientError) -> bool {
     match error {
         ClientError::Refused { .. }
         | ClientError::NotFound(_)
         | ClientError::AlreadyExists(_)
-        | ClientError::Exhausted(_)
-        | ClientError::Unavailable(_) => true,
+        | ClientError::Exhausted(_) => true,
         ClientError::Unreachable { .. }
         | ClientError::Deadline { .. }
+        | ClientError::Unavailable(_)
         | ClientError::Failed { .. }
         | ClientError::Answer { .. } => false,
     }

@@ -1,6 +1,7 @@
 //! A DEL while podwired is away: the interface goes, and the rest is noted.
 
 use std::fs;
+use std::os::unix::net::UnixListener;
 use std::process::Command;
 
 use podwire_control::spool;
@@ -93,4 +94,18 @@ fn without_a_note_it_is_to_be_tried_again() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("state"), "a file where the directory should be").unwrap();
     del(&folder, "").run().failed("1.0.0", 11, "state/spool");
+}
+
+#[test]
+fn a_connection_that_breaks_is_away_and_one_that_is_silent_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = UnixListener::bind(folder.path().join("none.sock")).unwrap();
+    let call = del(&folder, "").key("timeout", json!(1));
+    call.run().failed("1.0.0", 11, "within 1 s");
+    assert_eq!(noted(&folder), Vec::<String>::new());
+    // The connection of before is answered by nobody; that of the next call is closed.
+    let closing = std::thread::spawn(move || (0..2).for_each(|_| drop(listener.accept().unwrap())));
+    call.run().done();
+    closing.join().unwrap();
+    assert_eq!(noted(&folder).len(), 1);
 }

@@ -93,11 +93,23 @@ fn what_it_gave_is_taken_back_when_the_rest_fails() {
 
 #[test]
 fn addresses_are_kept_while_their_interface_may_stay() {
+    for (error, code) in
+        [(BackendError::Internal("it broke".into()), 104), (BackendError::Unavailable("it broke".into()), 11)]
+    {
+        let (service, giver) = (Service::start(), script(GIVES, 0));
+        *service.fake.fails.lock().unwrap() = Some(error);
+        call(&service, "ADD", giver.path()).run().failed("1.1.0", code, "could not be taken back");
+        call(&service, "DEL", giver.path()).run().failed("1.1.0", code, "it broke");
+        assert_eq!(calls(&giver), "ADD C");
+    }
+}
+
+#[test]
+fn nothing_is_given_while_podwired_is_away() {
     let (service, giver) = (Service::start(), script(GIVES, 0));
-    *service.fake.fails.lock().unwrap() = Some(BackendError::Internal("it broke".into()));
-    call(&service, "ADD", giver.path()).run().failed("1.1.0", 104, "could not be taken back");
-    call(&service, "DEL", giver.path()).run().failed("1.1.0", 104, "it broke");
-    assert_eq!(calls(&giver), "ADD C");
+    let away = json!(giver.path().join("none.sock"));
+    call(&service, "ADD", giver.path()).key("socket", away).run().failed("1.1.0", 11, "cannot reach podwired");
+    assert_eq!(calls(&giver), "");
 }
 
 #[test]
