@@ -47,10 +47,14 @@ async fn tables_and_json_are_what_they_were() {
         ("route_list", "route list"),
         ("route_get", "route get 10.244.2.7"),
         ("vtep_list", "vtep list"),
+        ("attachment_list", "attachment list"),
+        ("ipam_list", "ipam list"),
+        ("ipam_release", "ipam release --force 10.244.1.10"),
         ("stats", "stats"),
         ("drops", "drops"),
         ("drops_all", "drops --all"),
         ("trace", "trace --in pod-a --dst 10.244.2.10 --proto tcp --dport 80"),
+        ("ipam_show", "ipam show"),
         ("show_limits", "show limits"),
     ] {
         for (format, suffix) in [("table", "txt"), ("json", "json")] {
@@ -89,6 +93,34 @@ async fn a_port_added_twice_is_unchanged_and_deleted_twice_is_an_error() {
         let said = podwire(&running, line).await;
         assert_eq!((said.exit, said.out.as_str(), said.err.as_str()), (exit, out, err), "{line}");
     }
+}
+
+#[tokio::test]
+async fn a_range_added_twice_is_unchanged_and_deleted_twice_is_an_error() {
+    let running = Running::start();
+    let range = "10.244.1.201-10.244.1.204";
+    for (line, exit, out, err) in [
+        ("range add", Exit::Done, "range 10.244.1.201-10.244.1.204: added\n", ""),
+        ("range add", Exit::Done, "range 10.244.1.201-10.244.1.204: unchanged\n", ""),
+        ("range del", Exit::Done, "range 10.244.1.201-10.244.1.204: removed\n", ""),
+        (
+            "range del",
+            Exit::Refused,
+            "",
+            "error: range 10.244.1.201-10.244.1.204: the CLI stated no such range; see 'podwire ipam show'\n",
+        ),
+        (
+            "range add -o json",
+            Exit::Done,
+            "{\n  \"added\": [\n    \"10.244.1.201-10.244.1.204\"\n  ],\n  \"removed\": []\n}\n",
+            "",
+        ),
+    ] {
+        let said = podwire(&running, &format!("ipam {line} {range}")).await;
+        assert_eq!((said.exit, said.out.as_str(), said.err.as_str()), (exit, out, err), "{line}");
+    }
+    let said = podwire(&running, "ipam range add 10.244.1.9-10.244.1.1").await;
+    assert!(said.exit == Exit::Usage && said.err.contains("write FIRST-LAST"), "{}", said.err);
 }
 
 #[tokio::test]

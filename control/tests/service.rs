@@ -41,6 +41,11 @@ async fn every_question_is_answered_as_the_backend_answers_it() {
     assert_eq!(client.route(address).await.unwrap(), fake.route(address).unwrap());
     assert_eq!(client.counters().await.unwrap(), fake.counters().unwrap());
     assert_eq!(client.drops().await.unwrap(), fake.drops().unwrap());
+    let ranges = ["10.244.1.201".parse().unwrap()];
+    let added = client.change_ranges(&ranges, &[]).await.unwrap();
+    assert_eq!((added.added.as_slice(), added.removed), (&ranges[..], Vec::new()));
+    assert_eq!(client.ipam().await.unwrap(), fake.ipam().unwrap());
+    assert_eq!(client.change_ranges(&[], &ranges).await.unwrap().removed, ranges);
     assert_eq!(client.limits().await.unwrap(), fake.limits().unwrap());
     let query = ExplainQuery {
         in_port: "pod-a".parse().unwrap(),

@@ -53,6 +53,12 @@ pub const WORKERS_MAX: usize = 64;
 /// Largest MTU of a veth-xdp port, in bytes: the kernel's limit for XDP on a veth, where a frame lies in one page of 4096
 /// bytes with 256 in front and a `skb_shared_info` behind, and a little less.
 pub const VETH_XDP_MTU_MAX: u16 = 3_500;
+/// Ranges of addresses for pods, over both families.
+pub const IPAM_RANGES_MAX: usize = 64;
+/// Addresses in a family's ranges from which on not every release is remembered.
+pub const IPAM_EXACT_BELOW: usize = 1 << 20;
+/// Releases of a family that are remembered then, the latest ones.
+pub const IPAM_RELEASES_MAX: usize = 65_536;
 /// Commands waiting for one worker.
 pub const WORKER_COMMANDS_MAX: usize = 256;
 
@@ -80,5 +86,8 @@ pub const ALL: &[(&str, u64, &str)] = &[
     ("flows_per_worker_max", FLOWS_PER_WORKER_MAX as u64, "flows"),
     ("workers_max", WORKERS_MAX as u64, "workers"),
     ("veth_xdp_mtu_max", VETH_XDP_MTU_MAX as u64, "bytes"),
+    ("ipam_ranges_max", IPAM_RANGES_MAX as u64, "ranges"),
+    ("ipam_exact_below", IPAM_EXACT_BELOW as u64, "addresses"),
+    ("ipam_releases_max", IPAM_RELEASES_MAX as u64, "releases a family"),
     ("worker_commands_max", WORKER_COMMANDS_MAX as u64, "commands"),
 ];

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 use crate::client::SOCKET;
 use crate::intent::netns_path;
-use crate::model::{BridgeName, Mac, PortName, Protocol, Vni, VtepName, read};
+use crate::model::{BridgeName, IpRange, Mac, PortName, Protocol, Vni, VtepName, read};
 
 /// Speak to podwired, the node's virtual switch.
 #[derive(Parser, Debug)]
@@ -52,6 +52,12 @@ pub(super) enum Verb {
     /// Remote tunnel endpoints
     #[command(subcommand)]
     Vtep(VtepVerb),
+    /// Containers' interfaces
+    #[command(subcommand)]
+    Attachment(AttachmentVerb),
+    /// Addresses for pods
+    #[command(subcommand)]
+    Ipam(IpamVerb),
     /// Counters: outcomes, workers and ports
     Stats {
         /// Print again and again, with the rates
@@ -255,6 +261,48 @@ pub(super) struct VtepAdd {
     /// VXLAN network identifier; the configured one when not given
     #[arg(long, value_parser = read::<Vni>)]
     pub(super) vni: Option<Vni>,
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum AttachmentVerb {
+    /// All attachments
+    List,
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum IpamVerb {
+    /// Leases, and who holds them
+    List,
+    /// Ranges, and how far they are used
+    Show,
+    /// Free an address whose container is gone, with all that container had
+    Release {
+        /// The address
+        #[arg(value_parser = read::<IpAddr>)]
+        address: IpAddr,
+        /// Also while its container's namespace is there
+        #[arg(long)]
+        force: bool,
+    },
+    /// Ranges beside those of the file
+    #[command(subcommand)]
+    Range(RangeVerb),
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum RangeVerb {
+    /// Add a range, to be tried after the others
+    Add {
+        /// FIRST-LAST, or one address
+        #[arg(value_parser = read::<IpRange>)]
+        range: IpRange,
+    },
+    /// Remove a range that holds no leases
+    Del {
+        /// As it was added
+        #[arg(value_parser = read::<IpRange>)]
+        range: IpRange,
+    },
 }
 
 #[derive(Arguments, Debug)]

@@ -1,8 +1,8 @@
-//! The verbs that ask the switch something, each led to what prints its answer.
+//! The verbs that ask the switch something, each led to what prints its answer; and `ipam`, which states no objects.
 
-use super::args::{MacVerb, PortVerb, RouteVerb, Show, Verb};
+use super::args::{AttachmentVerb, MacVerb, PortVerb, RouteVerb, Show, Verb};
 use super::output::Output;
-use super::{Failure, observe, status, tables};
+use super::{Failure, attachment, ipam, observe, status, tables};
 use crate::client::Client;
 
 /// Asks what the verb asks and prints the answer.
@@ -16,6 +16,8 @@ pub(super) async fn ask(verb: Verb, client: &Client, output: &mut Output<'_>) ->
         Verb::Route(RouteVerb::Get { address }) => tables::route(client, address, output).await,
         Verb::Route(_) => tables::routes(client, output).await,
         Verb::Vtep(_) => tables::vteps(client, output).await,
+        Verb::Attachment(AttachmentVerb::List) => attachment::attachments(client, output).await,
+        Verb::Ipam(verb) => ipam::ipam(client, verb, output).await,
         Verb::Stats { watch, interval } => observe::stats(client, output, watch.then_some(interval)).await,
         Verb::Drops { all } => observe::drops(client, output, all).await,
         Verb::Trace(trace) => observe::trace(client, output, &trace).await,

@@ -4,6 +4,8 @@
 
 mod args;
 mod ask;
+mod attachment;
+mod ipam;
 mod object;
 mod observe;
 mod output;

@@ -7,11 +7,11 @@ use ipnet::IpNet;
 use tonic::Request;
 
 use super::{Client, ClientError, Events, Result};
-use crate::convert::{ConvertError, attachment_key, each, rows};
+use crate::convert::{ConvertError, attachment_key, each, rows, shown};
 use crate::model::{
     Applied, AttachRequest, Attachment, AttachmentKey, BridgeName, BridgeReport, CounterReport, DropReport,
-    ExplainQuery, Explanation, Key, Limit, MacReport, Object, Owner, PortReport, Readiness, RouteMatch, RouteReport,
-    Status, VtepReport,
+    ExplainQuery, Explanation, IpRange, IpamReport, Key, Limit, MacReport, Object, Owner, PortReport, RangesChanged,
+    Readiness, RouteMatch, RouteReport, Status, VtepReport,
 };
 use crate::proto as pb;
 
@@ -92,6 +92,17 @@ impl Client {
     /// The walk of a made-up frame.
     pub async fn explain(&self, query: &ExplainQuery) -> Result<Explanation> {
         call!(self.explain(pb::ExplainRequest::from(query)), |answer: pb::ExplainResponse| Ok(answer.into()))
+    }
+
+    /// The ranges that pods' addresses are leased from.
+    pub async fn ipam(&self) -> Result<IpamReport> {
+        call!(self.get_ipam(pb::GetIpamRequest {}), TryInto::try_into)
+    }
+
+    /// Adds and removes ranges of the CLI.
+    pub async fn change_ranges(&self, add: &[IpRange], remove: &[IpRange]) -> Result<RangesChanged> {
+        let request = pb::ChangeRangesRequest { add: shown(add), remove: shown(remove) };
+        call!(self.change_ranges(request), TryInto::try_into)
     }
 
     /// Every fixed limit.

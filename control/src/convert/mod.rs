@@ -4,6 +4,7 @@
 //! itself is what is wrong with it.
 
 mod attachment;
+pub(crate) mod ipam;
 mod object;
 mod observe;
 pub(crate) mod refusals;
@@ -102,7 +103,7 @@ pub(crate) fn each<A, B: From<A>>(rows: Vec<A>) -> Vec<B> {
 }
 
 /// Each as text.
-fn shown<T: ToString>(values: &[T]) -> Vec<String> {
+pub(crate) fn shown<T: ToString>(values: &[T]) -> Vec<String> {
     values.iter().map(ToString::to_string).collect()
 }
 

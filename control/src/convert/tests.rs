@@ -11,8 +11,8 @@ use proptest::sample::select;
 
 use crate::model::{
     AddressSource, AttachRequest, Attachment, AttachmentKey, Bandwidth, Bridge, Endpoint, EventKind, ExplainQuery,
-    Guard, HostPort, Key, Mac, Object, Owner, PodName, Port, PortKind, Protocol, RateLimit, Route, StaticMac,
-    Transport, Via, Vni, Vtep,
+    Guard, HostPort, IpRange, IpamReport, Key, Mac, Object, Owner, PodName, Port, PortKind, Protocol, RangeReport,
+    RangeSource, RangesChanged, RateLimit, Route, StaticMac, Transport, Via, Vni, Vtep,
 };
 use crate::proto as pb;
 
@@ -114,6 +114,19 @@ proptest! {
             in_port, src, dst, proto: Protocol::Udp, sport, dport: None, size, src_mac: mac, dst_mac: None,
         };
         prop_assert_eq!(ExplainQuery::try_from(pb::ExplainRequest::from(&query)), Ok(query));
+    }
+
+    #[test]
+    fn ranges_come_back_as_they_were(
+        nets in vec(prefix(), 0..4), size in any::<u64>(), held in any::<u64>(), reserved in any::<u64>(), free in any::<u64>(),
+        source in select(vec![RangeSource::PodCidr, RangeSource::File, RangeSource::Cli]),
+    ) {
+        let all: Vec<IpRange> = nets.into_iter().map(IpRange::from).collect();
+        let ranges = all.iter().map(|&range| RangeReport { range, source, size, held, reserved, free }).collect();
+        let report = IpamReport { ranges, reserved: all.clone() };
+        prop_assert_eq!(IpamReport::try_from(pb::GetIpamResponse::from(report.clone())), Ok(report));
+        let changed = RangesChanged { added: all.clone(), removed: all };
+        prop_assert_eq!(RangesChanged::try_from(pb::ChangeRangesResponse::from(changed.clone())), Ok(changed));
     }
 }
 
@@ -292,6 +305,8 @@ fn a_message_that_can_not_be_read_names_object_field_and_remedy() {
     ] {
         assert!(said.starts_with(object) && said.contains(field) && said.contains(remedy), "{said}");
     }
+    let backwards = super::ipam::ranges(&[], &["10.0.0.2-10.0.0.1".to_owned()]).unwrap_err().to_string();
+    assert!(backwards.starts_with("ipam: range \"10.0.0.2-10.0.0.1\" is not a range"), "{backwards}");
     let nothing = Object::try_from(pb::Object { object: None }).unwrap_err().to_string();
     assert!(nothing.contains("give a port, bridge, mac, route or vtep"), "{nothing}");
 }

@@ -2,6 +2,7 @@
 
 mod attachment;
 mod change;
+mod ipam;
 mod mac;
 mod name;
 mod object;
@@ -17,6 +18,7 @@ pub use attachment::{
     ContainerIdError, HostPort, PodName, RateLimit, Readiness, Transport,
 };
 pub use change::{Action, Applied, Changed, Refusal};
+pub use ipam::{IpRange, IpRangeError, IpamReport, RangeReport, RangeSource, RangesChanged};
 pub use mac::{Mac, MacError};
 pub use name::{BridgeName, NAME_BYTES_MAX, NameError, PortName, VtepName};
 pub use object::{

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 
-use super::{BridgeName, ContainerId, Invalid, Mac, Owner, PortName, Vni, VtepName};
+use super::{BridgeName, ContainerId, Invalid, IpRange, Mac, Owner, PortName, Vni, VtepName};
 
 /// A value that has a text form.
 pub trait Text: FromStr {
@@ -58,6 +58,7 @@ text! {
     Vni: "a VXLAN network identifier", "use a number from 0 to 16777215";
     IpNet: "a prefix", "write an address and a length, as in 10.244.2.0/24 or fd00:244:2::/64";
     IpAddr: "an IP address", "write it as in 10.244.2.10 or fd00:244:2::a";
+    IpRange: "a range of addresses", "write FIRST-LAST, as in 10.244.1.16-10.244.1.200, or one address";
     Owner: "an owner", "use file, cli, cni, kubernetes, etcd or kernel";
     PortName: "a port's name", "use 1 to 63 of a-z, A-Z, 0-9, '-', '_' and '.', beginning with a letter or digit";
     BridgeName: "a bridge's name", "use 1 to 63 of a-z, A-Z, 0-9, '-', '_' and '.', beginning with a letter or digit";

@@ -9,7 +9,7 @@ use tokio::sync::{Semaphore, watch};
 use tonic::{Code, Request, Response, Status};
 
 use super::{Backend, BackendError, EVENT_STREAMS_MAX, events};
-use crate::convert::{ConvertError, attachment_key, each, enumeration, optional, refusals, rows, text, texts};
+use crate::convert::{ConvertError, attachment_key, each, enumeration, ipam, optional, refusals, rows, text, texts};
 use crate::model::{AttachmentKey, Key, Object, Owner, Refusal};
 use crate::proto as pb;
 use crate::proto::podwire_server::Podwire;
@@ -185,6 +185,19 @@ impl<B: Backend> Podwire for Calls<B> {
         let full = |_| Status::resource_exhausted(format!("{EVENT_STREAMS_MAX} event streams are open; close one"));
         let place = Arc::clone(&self.streams).try_acquire_owned().map_err(full)?;
         Ok(Response::new(events::stream(self.backend.events(), self.stopping.clone(), place)))
+    }
+
+    async fn get_ipam(&self, _: Request<pb::GetIpamRequest>) -> Answer<pb::GetIpamResponse> {
+        self.read(|backend| Ok(backend.ipam()?.into())).await
+    }
+
+    async fn change_ranges(&self, request: Request<pb::ChangeRangesRequest>) -> Answer<pb::ChangeRangesResponse> {
+        let given = request.into_inner();
+        let work = move |backend: &B| {
+            let (add, remove) = ipam::ranges(&given.add, &given.remove)?;
+            Ok(backend.change_ranges(add, remove)?.into())
+        };
+        self.run(&self.changes, work).await
     }
 
     async fn list_limits(&self, _: Request<pb::ListLimitsRequest>) -> Answer<pb::ListLimitsResponse> {

@@ -22,8 +22,8 @@ use tower::limit::GlobalConcurrencyLimitLayer;
 
 use crate::model::{
     Applied, AttachRequest, Attachment, AttachmentKey, BridgeName, BridgeReport, CounterReport, DropReport, Event,
-    ExplainQuery, Explanation, Key, Limit, MacReport, Object, Owner, PortReport, Readiness, Refusal, RouteMatch,
-    RouteReport, Status, VtepReport,
+    ExplainQuery, Explanation, IpRange, IpamReport, Key, Limit, MacReport, Object, Owner, PortReport, RangesChanged,
+    Readiness, Refusal, RouteMatch, RouteReport, Status, VtepReport,
 };
 use crate::proto::podwire_server::PodwireServer;
 
@@ -90,6 +90,10 @@ pub trait Backend: Send + Sync + 'static {
     fn drops(&self) -> Result<Vec<DropReport>, BackendError>;
     /// The walk of a made-up frame.
     fn explain(&self, query: ExplainQuery) -> Result<Explanation, BackendError>;
+    /// The ranges that pods' addresses are leased from.
+    fn ipam(&self) -> Result<IpamReport, BackendError>;
+    /// Adds and removes ranges of the CLI, all or nothing; `NotFound` for a single one that is to go and is not there.
+    fn change_ranges(&self, add: Vec<IpRange>, remove: Vec<IpRange>) -> Result<RangesChanged, BackendError>;
     /// Every fixed limit, [`LIMITS`] among them.
     fn limits(&self) -> Result<Vec<Limit>, BackendError>;
     /// Wires a container's interface, whole or not at all; the same request again is answered the same. `Exhausted` when

@@ -21,6 +21,7 @@ type Answer<T> = Result<T, BackendError>;
 #[derive(Debug)]
 pub struct Fake {
     pub stated: Mutex<BTreeMap<Key, Object>>,
+    pub ranges: Mutex<Vec<IpRange>>,
     pub events: broadcast::Sender<Event>,
     /// How long a change takes.
     pub change_takes: Mutex<Duration>,
@@ -42,6 +43,7 @@ impl Default for Fake {
         let readiness = Readiness { cannot_attach: Some("no address is free".into()), pods_suffer: None };
         Self {
             stated: Mutex::default(),
+            ranges: Mutex::default(),
             events: broadcast::channel(16).0,
             change_takes: Mutex::default(),
             attach_takes: Mutex::default(),
@@ -371,6 +373,42 @@ impl Backend for Fake {
             verdict: "forward".into(),
             egress: "tunnel node2, 172.31.0.2, VNI 1".into(),
         })
+    }
+
+    fn ipam(&self) -> Answer<IpamReport> {
+        let row = |range: &str, source, size, held, reserved| RangeReport {
+            range: range.parse().unwrap(),
+            source,
+            size,
+            held,
+            reserved,
+            free: size - held - reserved,
+        };
+        let mut ranges = vec![row("10.244.1.16-10.244.1.200", RangeSource::File, 185, 3, 11)];
+        ranges.extend(
+            self.ranges
+                .lock()
+                .unwrap()
+                .iter()
+                .map(|range| RangeReport { range: *range, ..row("10.244.1.201", RangeSource::Cli, 4, 0, 0) }),
+        );
+        ranges.push(row("fd00:244:1::-fd00:244:1::ffff:ffff:ffff:ffff", RangeSource::PodCidr, u64::MAX, 3, 2));
+        Ok(IpamReport {
+            ranges,
+            reserved: vec!["10.244.1.20".parse().unwrap(), "10.244.1.30-10.244.1.39".parse().unwrap()],
+        })
+    }
+
+    fn change_ranges(&self, add: Vec<IpRange>, remove: Vec<IpRange>) -> Answer<RangesChanged> {
+        let mut ranges = self.ranges.lock().unwrap();
+        if let Some(missing) = remove.iter().find(|range| !ranges.contains(range)) {
+            let reason = "the CLI stated no such range; see 'podwire ipam show'";
+            return Err(BackendError::NotFound(Refusal::new(format!("range {missing}"), reason)));
+        }
+        ranges.retain(|range| !remove.contains(range));
+        let added: Vec<_> = add.into_iter().filter(|range| !ranges.contains(range)).collect();
+        ranges.extend(&added);
+        Ok(RangesChanged { added, removed: remove })
     }
 
     fn limits(&self) -> Answer<Vec<Limit>> {

@@ -13,6 +13,7 @@ mod churn;
 mod crash;
 mod disturb;
 mod in_place;
+mod ipam;
 mod questions;
 mod refusals;
 mod reload;

@@ -15,7 +15,7 @@ use crate::stream::Stream;
 const WITHIN: Duration = Duration::from_secs(5);
 
 /// Writes the node's configuration with changes, asks for a reload and waits for the log to speak of it.
-fn reload(node: &Node, changes: &[(&str, &str)]) -> String {
+pub(crate) fn reload(node: &Node, changes: &[(&str, &str)]) -> String {
     let folder = node.log_path().parent().unwrap().to_owned();
     let mut text = node.spec.toml(&node.socket(), &folder.join("state"));
     for (from, to) in changes {

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use ipnet::IpNet;
 use podwire_control::model::{AttachmentKey, ContainerId, PortName};
 
 use super::store::StoredAttachment;
@@ -34,6 +35,13 @@ impl Attachments {
     /// All, in order of their keys.
     pub fn iter(&self) -> impl Iterator<Item = &StoredAttachment> {
         self.by_key.values()
+    }
+
+    /// The addresses that those have that were leased theirs.
+    pub fn leases(&self) -> impl Iterator<Item = (AttachmentKey, Vec<IpNet>)> {
+        let attachments = self.iter().map(|one| &one.attachment);
+        let leased = attachments.filter(|attachment| attachment.leased);
+        leased.map(|attachment| (attachment.key.clone(), attachment.addresses.clone()))
     }
 
     /// Puts one in the place of that of before.

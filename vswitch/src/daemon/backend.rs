@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ipnet::IpNet;
 use podwire_control::model::{
     Applied, AttachRequest, Attachment, AttachmentKey, BridgeName, BridgeReport, CounterReport, DropReport, Event,
-    ExplainQuery, Explanation, Key, Limit, MacReport, Object, Owner, PortReport, Readiness, Refusal, RouteMatch,
-    RouteReport, Status, VtepReport,
+    ExplainQuery, Explanation, IpRange, IpamReport, Key, Limit, MacReport, Object, Owner, PortReport, RangesChanged,
+    Readiness, Refusal, RouteMatch, RouteReport, Status, VtepReport,
 };
 use podwire_control::service::{Backend, BackendError, LIMITS};
 use tokio::sync::broadcast;
@@ -97,6 +97,16 @@ impl Backend for Daemon {
 
     fn explain(&self, query: ExplainQuery) -> Result<Explanation, BackendError> {
         self.controller().explain(&query).map_err(|refusal| BackendError::Refused(vec![refusal]))
+    }
+
+    fn ipam(&self) -> Result<IpamReport, BackendError> {
+        Ok(self.controller().ipam())
+    }
+
+    fn change_ranges(&self, add: Vec<IpRange>, remove: Vec<IpRange>) -> Result<RangesChanged, BackendError> {
+        let mut controller = self.controller();
+        let missing = add.is_empty() && remove.len() == 1 && !controller.has_range(remove[0]);
+        controller.change_ranges(&add, &remove).map_err(|refusals| refused(refusals, missing))
     }
 
     fn limits(&self) -> Result<Vec<Limit>, BackendError> {

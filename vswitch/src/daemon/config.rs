@@ -5,6 +5,7 @@
 
 mod check;
 mod document;
+mod ipam;
 mod keys;
 
 use std::fmt;
@@ -12,7 +13,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use podwire_control::model::{Vni, VtepName};
+use podwire_control::model::{IpRange, Vni, VtepName};
 
 pub use keys::{KEYS, KeySpec};
 
@@ -30,6 +31,8 @@ pub struct Config {
     pub host: Host,
     /// How other nodes are reached; without it the switch serves this node's pods only.
     pub uplink: Option<Uplink>,
+    /// Which addresses pods get.
+    pub ipam: Ipam,
     /// The tunnel's numbers.
     pub vxlan: Vxlan,
     /// What kernel and switch leave to each other.
@@ -119,6 +122,15 @@ pub struct Uplink {
     pub mtu: UplinkMtu,
     /// Microseconds it is left alone after a small burst in the midst of a stream; 0 is not at all.
     pub hold_us: u32,
+}
+
+/// `[ipam]`. All of it lies inside the pod CIDRs, and no two ranges overlap.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Ipam {
+    /// Where pods' addresses are leased from, in the order they are tried.
+    pub ranges: Vec<IpRange>,
+    /// Addresses that a pod only gets by asking for them.
+    pub reserved: Vec<IpRange>,
 }
 
 /// `[vxlan]`.

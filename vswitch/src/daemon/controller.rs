@@ -1,10 +1,12 @@
 //! The daemon's one state machine: the ledger of what is wanted, the devices that are open, and the switch that runs.
 //!
 //! How a request is carried out is in `change`, what happens by itself in `watch`, SIGHUP in `reload`, what is told in
-//! `reading` and `uplink`. Every method runs on the control side, under one lock (see `backend`).
+//! `reading` and `uplink`, containers' interfaces in `attach`, their addresses in `ipam`. Every method runs on the control
+//! side, under one lock (see `backend`).
 
 mod attach;
 mod change;
+mod ipam;
 mod path_mtu;
 mod reading;
 mod reload;
@@ -12,19 +14,21 @@ mod uplink;
 mod watch;
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use podwire_control::model::{Applied, Key, Object, Owner, Port, Refusal};
+use podwire_control::model::{Applied, IpRange, Key, Object, Owner, Port, Refusal};
 
 use super::attachments::Attachments;
 use super::config::{Config, Poll};
 use super::devices::{Closing, DeviceError, Devices, underlay_mtu};
 use super::events::EventBus;
+use super::ipam::Ipam;
 use super::ledger::{Change, Ledger};
 use super::netns_dirs;
-use super::store::Store;
+use super::store::{Store, StoreError, StoredAttachment};
 use crate::compile::{Compiled, HOST_PORT, Inputs, NodeSpec, UPLINK_PORT, compile, empty};
 use crate::id::{MonoNs, PortId};
 use crate::snapshot::{Role, Snapshot, inner_mtu};
@@ -62,6 +66,9 @@ pub struct Controller {
     node: NodeSpec,
     ledger: Ledger,
     store: Option<Store>,
+    ipam: Ipam,
+    /// Ranges stated by the CLI, those that do not fit the file's included.
+    cli_ranges: Vec<IpRange>,
     devices: Devices,
     switch: Switch,
     events: EventBus,
@@ -88,14 +95,19 @@ impl Controller {
         let workers = workers_spec(&config)?;
         let switch = Switch::start(&workers, empty(&node))?;
         let (store, remembered, warnings) = open_store(&config);
+        let (space, _) = ipam::space(&config, &remembered.ranges);
+        let attachments = Attachments::new(remembered.attachments);
+        let (ipam, useless) = Ipam::new(&space, attachments.leases(), remembered.releases);
         let mut controller = Self {
             devices: Devices::new(switch.worker_count(), config.uplink.is_some(), config.offloads),
-            ledger: Ledger::restore(remembered),
-            attachments: Attachments::new(remembered.attachments),
+            ledger: Ledger::restore(remembered.objects),
+            attachments,
             spool_failure: None,
             config,
             node,
             store,
+            ipam,
+            cli_ranges: remembered.ranges,
             switch,
             events,
             closed: HashMap::new(),
@@ -104,6 +116,12 @@ impl Controller {
             started: mono_now(),
             watch: watch::Watch::default(),
         };
+        if let Err(error) = controller.forget_releases(&useless) {
+            controller.warnings.push(error.to_string());
+        }
+        for warning in controller.range_warnings() {
+            tracing::warn!("{warning}");
+        }
         controller.reconcile_attachments();
         controller.bring_up()?;
         controller.carry_out_spool();
@@ -290,14 +308,34 @@ fn poll_mode(poll: Poll) -> PollMode {
     }
 }
 
-fn open_store(config: &Config) -> (Option<Store>, Vec<(Owner, Object)>, Vec<String>) {
+/// What the store remembers.
+#[derive(Default)]
+struct Remembered {
+    objects: Vec<(Owner, Object)>,
+    attachments: Vec<StoredAttachment>,
+    ranges: Vec<IpRange>,
+    releases: Vec<(IpAddr, u64)>,
+}
+
+impl Remembered {
+    fn load(store: &mut Store) -> Result<Self, StoreError> {
+        Ok(Self {
+            objects: store.load()?,
+            attachments: store.load_attachments()?,
+            ranges: store.load_ranges()?,
+            releases: store.load_releases()?,
+        })
+    }
+}
+
+fn open_store(config: &Config) -> (Option<Store>, Remembered, Vec<String>) {
     let opened = Store::open(&config.control.state_dir, config.node.name.as_str())
-        .and_then(|mut store| store.load().map(|objects| (store, objects)));
+        .and_then(|mut store| Remembered::load(&mut store).map(|remembered| (store, remembered)));
     match opened {
-        Ok((store, objects)) => (Some(store), objects, Vec::new()),
+        Ok((store, remembered)) => (Some(store), remembered, Vec::new()),
         Err(error) => {
             tracing::error!(%error, "podwired runs without its store and will forget what it is told");
-            (None, Vec::new(), vec![error.to_string()])
+            (None, Remembered::default(), vec![error.to_string()])
         }
     }
 }

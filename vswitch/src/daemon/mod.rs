@@ -11,6 +11,7 @@ pub mod devices;
 pub mod events;
 pub mod explain;
 mod install;
+pub mod ipam;
 pub mod ledger;
 pub mod netns_dirs;
 mod run;

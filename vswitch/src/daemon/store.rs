@@ -1,20 +1,30 @@
-//! The store: what the CLI and the CNI plugin stated, kept over restarts in `state_dir/podwired.redb`.
+//! The store: what the CLI and the CNI plugin stated, kept over restarts in `state_dir/podwired.redb`, with the containers'
+//! attachments and what IPAM has to remember beside them.
 //!
 //! Other owners state their objects anew when the daemon starts, so theirs are not kept. A commit is one ACID
 //! transaction and durable when it returns. A store that can not be used is left as it is, for somebody to look
 //! at; the daemon can run without one, and then forgets.
 
+mod attachment;
+mod batch;
 mod probe;
 mod record;
 
 use std::fs::{DirBuilder, OpenOptions};
 use std::io;
+use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use self::probe::Unusable;
-use podwire_control::model::{Key, Object, Owner};
-use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition};
+use podwire_control::model::{IpRange, Object, Owner, read};
+use redb::{
+    Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition, TableHandle, Value,
+    WriteTransaction,
+};
+
+pub use attachment::StoredAttachment;
+pub use batch::Batch;
 
 /// The file in the state directory.
 pub const FILE_NAME: &str = "podwired.redb";
@@ -26,6 +36,12 @@ const CACHE_BYTES: usize = 4 << 20;
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 /// (owner, key as shown) to record.
 const OBJECTS: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("objects");
+/// (container, interface) to record.
+const ATTACHMENTS: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("attachments");
+/// Place in the order they are tried to range of the CLI, as shown.
+const RANGES: TableDefinition<'_, u64, &str> = TableDefinition::new("ipam_ranges");
+/// Address to when it was released, in numbers of releases.
+const RELEASES: TableDefinition<'_, &[u8], u64> = TableDefinition::new("ipam_releases");
 
 /// An open store; no other process can open it meanwhile.
 #[derive(Debug)]
@@ -131,6 +147,7 @@ impl Store {
         made.map_err(|source| StoreError::Open { path: path.clone(), source })?;
         let mut store = Self { database: None, path };
         store.check_meta(node)?;
+        store.add_tables()?;
         Ok(store)
     }
 
@@ -145,22 +162,9 @@ impl Store {
     /// # Errors
     /// [`StoreError`]: the file is damaged, or an object in it is not understood.
     pub fn load(&mut self) -> Result<Vec<(Owner, Object)>, StoreError> {
-        let rows = self.attempt(|database| {
-            let table = database.begin_read()?.open_table(OBJECTS)?;
-            let mut rows = Vec::new();
-            for row in table.iter()? {
-                let (key, record) = row?;
-                let (owner, key) = key.value();
-                rows.push((owner.to_owned(), key.to_owned(), record.value().to_owned()));
-            }
-            Ok(rows)
-        })?;
+        let rows = self.rows(OBJECTS, |(owner, key), record| (owner.to_owned(), key.to_owned(), record.to_owned()))?;
         let understood = rows.into_iter().map(|(owner, key, bytes)| {
-            let refused = |reason| StoreError::Record {
-                path: self.path.clone(),
-                object: format!("{key} of owner {owner}"),
-                reason,
-            };
+            let refused = |reason| self.unread(format!("{key} of owner {owner}"), reason);
             let known: Owner = owner.parse().map_err(|error| refused(format!("{error}")))?;
             let object = record::decode(&bytes).map_err(refused)?;
             if object.key().to_string() == key {
@@ -172,39 +176,76 @@ impl Store {
         understood.collect()
     }
 
-    /// Stores and deletes objects of one owner: all of it, durably, or nothing. Owners that are not kept are fine;
-    /// nothing is written then. Deleting what is not there is fine too.
+    /// All attachments.
+    ///
+    /// # Errors
+    /// As [`Store::load`].
+    pub fn load_attachments(&mut self) -> Result<Vec<StoredAttachment>, StoreError> {
+        let rows = self.rows(ATTACHMENTS, |(container, ifname), record| {
+            (format!("{ifname} of container {container}"), record.to_owned())
+        })?;
+        let understood = rows.into_iter().map(|(key, bytes)| {
+            let stored = attachment::decode(&bytes).map_err(|reason| self.unread(key.clone(), reason))?;
+            match stored.attachment.key.to_string() {
+                own if own == key => Ok(stored),
+                other => Err(self.unread(key, format!("the record is of {other}"))),
+            }
+        });
+        understood.collect()
+    }
+
+    /// The CLI's ranges, in their order.
+    ///
+    /// # Errors
+    /// As [`Store::load`].
+    pub fn load_ranges(&mut self) -> Result<Vec<IpRange>, StoreError> {
+        let rows = self.rows(RANGES, |_, range| range.to_owned())?;
+        let refused = |text| self.unread(format!("the range {text}"), "it is no range of addresses".to_owned());
+        rows.into_iter().map(|text| read(&text).map_err(|_| refused(text))).collect()
+    }
+
+    /// The releases remembered: each address, and when it was released.
+    ///
+    /// # Errors
+    /// As [`Store::load`].
+    pub fn load_releases(&mut self) -> Result<Vec<(IpAddr, u64)>, StoreError> {
+        let rows = self.rows(RELEASES, |octets, when| (octets.to_owned(), when))?;
+        let refused = |octets| self.unread(format!("the release {octets:02x?}"), "it is of no address".to_owned());
+        rows.into_iter()
+            .map(|(octets, when)| Ok((batch::address(&octets).ok_or_else(|| refused(octets))?, when)))
+            .collect()
+    }
+
+    /// Stores a batch: all of it, durably, or nothing.
     ///
     /// # Errors
     /// [`StoreError::Failed`], as when the disk is full; what was stored before stays.
-    pub fn commit(&mut self, owner: Owner, upserts: &[Object], deletes: &[Key]) -> Result<(), StoreError> {
-        if !Self::keeps(owner) || (upserts.is_empty() && deletes.is_empty()) {
-            return Ok(());
+    pub fn commit(&mut self, batch: &Batch<'_>) -> Result<(), StoreError> {
+        match batch::encode(batch).map_err(|(object, reason)| self.unread(object, reason))? {
+            Some(encoded) => self.attempt(|database| encoded.write(database)),
+            None => Ok(()),
         }
-        let mut records = Vec::with_capacity(upserts.len());
-        for object in upserts {
-            let key = object.key().to_string();
-            let bytes = record::encode(object).map_err(|reason| StoreError::Record {
-                path: self.path.clone(),
-                object: key.clone(),
-                reason,
-            })?;
-            records.push((key, bytes));
-        }
+    }
+
+    /// Every row of a table.
+    fn rows<K: redb::Key, V: Value, T>(
+        &mut self,
+        table: TableDefinition<'_, K, V>,
+        row: impl for<'r> Fn(K::SelfType<'r>, V::SelfType<'r>) -> T,
+    ) -> Result<Vec<T>, StoreError> {
         self.attempt(|database| {
-            let write = database.begin_write()?;
-            {
-                let mut table = write.open_table(OBJECTS)?;
-                for key in deletes {
-                    table.remove((owner.name(), key.to_string().as_str()))?;
-                }
-                for (key, bytes) in &records {
-                    table.insert((owner.name(), key.as_str()), bytes.as_slice())?;
-                }
+            let table = database.begin_read()?.open_table(table)?;
+            let mut rows = Vec::new();
+            for found in table.iter()? {
+                let (key, value) = found?;
+                rows.push(row(key.value(), value.value()));
             }
-            write.commit()?;
-            Ok(())
+            Ok(rows)
         })
+    }
+
+    fn unread(&self, object: String, reason: String) -> StoreError {
+        StoreError::Record { path: self.path.clone(), object, reason }
     }
 
     /// Writes schema and node into a new store, compares them in an old one.
@@ -221,8 +262,8 @@ impl Store {
                 let mut meta = write.open_table(META)?;
                 meta.insert("schema", SCHEMA.to_be_bytes().as_slice())?;
                 meta.insert("node", node.as_bytes())?;
-                write.open_table(OBJECTS)?;
             }
+            open_tables(&write)?;
             write.commit()?;
             Ok(None)
         })?;
@@ -236,6 +277,23 @@ impl Store {
             (Some(other), _) => Err(StoreError::Version { path, found: format!("version {other}") }),
             (None, _) => Err(StoreError::Version { path, found: "no version".to_owned() }),
         }
+    }
+
+    /// Adds the tables that an earlier podwired did not have.
+    fn add_tables(&mut self) -> Result<(), StoreError> {
+        self.attempt(|database| {
+            let there: Vec<String> =
+                database.begin_read()?.list_tables()?.map(|table| table.name().to_owned()).collect();
+            let missing = [ATTACHMENTS.name(), RANGES.name(), RELEASES.name()]
+                .iter()
+                .any(|name| !there.iter().any(|one| one == name));
+            if missing {
+                let write = database.begin_write()?;
+                open_tables(&write)?;
+                write.commit()?;
+            }
+            Ok(())
+        })
     }
 
     /// Runs one transaction. After an I/O error redb refuses everything, so the file is opened anew the next time.
@@ -253,6 +311,15 @@ impl Store {
             Err(error) => Err(StoreError::Failed { path: self.path.clone(), source: Box::new(error) }),
         }
     }
+}
+
+/// Makes every table that is not there.
+fn open_tables(write: &WriteTransaction) -> Result<(), redb::Error> {
+    write.open_table(OBJECTS)?;
+    write.open_table(ATTACHMENTS)?;
+    write.open_table(RANGES)?;
+    write.open_table(RELEASES)?;
+    Ok(())
 }
 
 fn open(path: &Path) -> Result<Database, StoreError> {

@@ -10,6 +10,7 @@ use podwire_control::model::Vni;
 use serde::Deserialize;
 
 use super::document::Document;
+use super::ipam::ipam;
 use super::{
     Config, Control, CpuList, Fault, Host, Node, Offloads, Poll, Uplink, UplinkKind, UplinkMtu, Vxlan, Workers,
     XdpUplink,
@@ -52,6 +53,8 @@ pub(super) fn config(text: &str) -> Result<Config, Vec<Fault>> {
     let node = node(doc);
     let host = host(doc);
     let uplink = doc.has_section("uplink").then(|| uplink(doc));
+    let pod_cidrs: Vec<IpNet> = node.iter().flat_map(Node::pod_cidrs).collect();
+    let ipam = ipam(doc, &pod_cidrs);
     let vxlan = vxlan(doc);
     let offloads = offloads(doc);
     let workers = workers(doc);
@@ -62,7 +65,7 @@ pub(super) fn config(text: &str) -> Result<Config, Vec<Fault>> {
     let faults = document.into_faults();
     match (node, host, uplink, vxlan, workers, control) {
         (Some(node), Some(host), uplink, Some(vxlan), Some(workers), Some(control)) if faults.is_empty() => {
-            Ok(Config { node, host, uplink: uplink.flatten(), vxlan, offloads, workers, control })
+            Ok(Config { node, host, uplink: uplink.flatten(), ipam, vxlan, offloads, workers, control })
         }
         _ => Err(faults),
     }

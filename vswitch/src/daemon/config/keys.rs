@@ -41,6 +41,8 @@ pub const KEYS: &[KeySpec] = keys! {
     "uplink.busy_poll" false |config| config.uplink.as_ref().and_then(|uplink| Some(uplink.xdp()?.busy_poll));
     "uplink.mtu" true |config| config.uplink.as_ref().map(|uplink| uplink.mtu);
     "uplink.hold_us" false |config| config.uplink.as_ref().map(|uplink| uplink.hold_us);
+    "ipam.ranges" true |config| config.ipam.ranges.clone();
+    "ipam.reserved" true |config| config.ipam.reserved.clone();
     "vxlan.vni" false |config| config.vxlan.vni;
     "vxlan.port" false |config| config.vxlan.port;
     "vxlan.dscp_copy" false |config| config.vxlan.dscp_copy;

@@ -55,6 +55,7 @@ fn all_but_the_node_has_defaults() {
     assert_eq!((config.host.interface.as_str(), config.vxlan.port), ("podwire0", 4789));
     assert_eq!(config.control.socket, Path::new("/run/podwire/podwired.sock"));
     assert_eq!(config.control.state_dir, Path::new("/var/lib/podwire"));
+    assert_eq!((config.ipam.ranges, config.ipam.reserved), (Vec::new(), Vec::new()));
     assert!(config.vxlan.outer_checksum);
     assert!(config.node.netns_dirs.contains(&PathBuf::from("/run/netns")), "{:?}", config.node.netns_dirs);
 }
@@ -106,7 +107,7 @@ fn a_wrong_value_is_refused_with_line_key_and_remedy() {
         (
             "nodes",
             "a = 1",
-            "p.toml: line 4: nodes: no such section; the sections are [node], [host], [uplink], [vxlan]",
+            "p.toml: line 4: nodes: no such section; the sections are [node], [host], [uplink], [ipam], [vxlan]",
         ),
         ("host", "interface = \"sixteen-bytes-xx\"", "can not be an interface's name; use 1 to 15"),
         ("host", "interface = \"a/b\"", "host.interface: \"a/b\" can not be"),
@@ -158,6 +159,23 @@ fn a_wrong_value_is_refused_with_line_key_and_remedy() {
         ("uplink", "address = \"172.31.0.1\"\nmtu = 65536", "uplink.mtu: 65536 is out of range"),
         ("uplink", "address = \"172.31.0.1\"\nmtu = \"big\"", "uplink.mtu: \"big\" is no MTU"),
         ("uplink", "address = \"172.31.0.1\"\ndevice = \"\"", "uplink.device: \"\" can not be an interface's name"),
+        (
+            "ipam",
+            "ranges = [\"10.244.1.200-10.244.1.16\"]",
+            "line 5: ipam.ranges: \"10.244.1.200-10.244.1.16\" is not a range of addresses; write FIRST-LAST",
+        ),
+        (
+            "ipam",
+            "ranges = [\"10.244.1.16-10.244.2.9\"]",
+            "ipam.ranges: 10.244.1.16-10.244.2.9 is not inside one of the node's pod CIDRs (10.244.1.0/24); name",
+        ),
+        (
+            "ipam",
+            "ranges = [\"10.244.1.16-10.244.1.20\", \"10.244.1.20\"]",
+            "ipam.ranges: 10.244.1.20 overlaps the file's 10.244.1.16-10.244.1.20; name addresses that are in no",
+        ),
+        ("ipam", "reserved = \"10.244.1.5\"", "ipam.reserved: invalid type"),
+        ("ipam", "reserved = [\"10.244.9.5\"]", "ipam.reserved: 10.244.9.5 is not inside one of the node's pod CIDRs"),
         ("vxlan", "vni = 16777216", "vxlan.vni: 16777216 is no VXLAN network identifier"),
         ("vxlan", "vni = -1", "vxlan.vni: -1 is no"),
         ("vxlan", "port = 0", "vxlan.port: 0 is no UDP port"),
@@ -197,6 +215,16 @@ fn a_wrong_value_is_refused_with_line_key_and_remedy() {
     }
     let long = format!("{SMALLEST}[control]\nsocket = \"/{}\"\n", "s".repeat(107));
     assert!(parse(&long).unwrap_err().contains("a path of 108 bytes is too long for a Unix socket"));
+}
+
+#[test]
+fn ranges_of_addresses_keep_their_order() {
+    let lines =
+        "ranges = [\"10.244.1.100-10.244.1.200\", \"10.244.1.16\"]\nreserved = [\"10.244.1.5\", \"10.244.1.5\"]";
+    let ipam = parse(&format!("{SMALLEST}[ipam]\n{lines}\n")).unwrap().ipam;
+    let shown = |ranges: &[IpRange]| ranges.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(shown(&ipam.ranges), ["10.244.1.100-10.244.1.200", "10.244.1.16"]);
+    assert_eq!(shown(&ipam.reserved), ["10.244.1.5", "10.244.1.5"]);
 }
 
 #[test]
@@ -261,6 +289,8 @@ fn a_reload_takes_over_what_it_can_and_names_what_it_can_not() {
     let plan = old.reload_from(with("# mtu = \"auto\"", "mtu = 1400")).unwrap();
     assert_eq!(plan.changed, ["uplink.mtu"]);
     assert_eq!(old.reload_from(with("10.244.0.0/16", "10.0.0.0/8")).unwrap().changed, ["node.cluster_cidrs"]);
+    let ranges = old.reload_from(with("[vxlan]", "[ipam]\nranges = [\"10.244.1.9\"]\n[vxlan]")).unwrap();
+    assert_eq!(ranges.changed, ["ipam.ranges"]);
     let both = parse(&CONTRACT.replace("adaptive", "busy").replace("4789", "8472")).unwrap();
     assert_eq!(old.reload_from(both), Err(vec!["vxlan.port"]));
     let none = parse(SMALLEST).unwrap().reload_from(old).unwrap_err();

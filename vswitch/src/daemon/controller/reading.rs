@@ -76,6 +76,7 @@ impl Controller {
         warnings.extend(self.devices.xdp().and_then(Result::err).map(|why| format!("uplink: {why}")));
         warnings.extend(self.devices.slow_ports().map(|(name, why)| format!("port {name}: {why}")));
         warnings.extend(self.closed.iter().map(|(name, reason)| format!("port {name}: {reason}")));
+        warnings.extend(self.range_warnings());
         warnings.extend(self.ledger.faults().iter().map(ToString::to_string));
         warnings.sort();
         warnings

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{Controller, node_spec, poll_mode};
+use super::{Controller, ipam, node_spec, poll_mode};
 use crate::daemon::config::Config;
 use crate::daemon::devices::underlay_mtu;
 
@@ -18,13 +18,19 @@ impl Controller {
         })?;
         let mtu = underlay_mtu(&plan.config).map_err(|error| error.to_string())?;
         let node = node_spec(&plan.config, mtu);
-        if let Err(error) = self.devices.sync_host_routes(&node) {
+        let (space, _) = ipam::space(&plan.config, &self.cli_ranges);
+        let (ipam, useless) = self.ipam.moved_to(&space);
+        let synced = self.devices.sync_host_routes(&node).map_err(|error| error.to_string());
+        let taken = synced.and_then(|()| self.forget_releases(&useless).map_err(|error| error.to_string()));
+        if let Err(error) = taken {
             // The kernel may have taken some of them.
             let _first_error_matters = self.devices.sync_host_routes(&self.node);
-            return Err(error.to_string());
+            return Err(error);
         }
-        self.node = node;
-        self.config = plan.config;
+        (self.node, self.config, self.ipam) = (node, plan.config, ipam);
+        for warning in self.range_warnings() {
+            tracing::warn!("{warning}");
+        }
         self.switch.set_poll(poll_mode(self.config.workers.poll));
         let pod_mtu = self.pod_mtu();
         let stated: HashSet<String> = self

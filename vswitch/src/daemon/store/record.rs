@@ -10,10 +10,11 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 use podwire_control::model::{Bridge, Endpoint, Guard, Object, Port, PortKind, Route, StaticMac, Via, Vni, Vtep};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// The version written.
-pub(super) const VERSION: u32 = 1;
+const VERSION: u32 = 1;
 
 /// Why a record can not be read or written, in words.
 pub(super) type RecordError = String;
@@ -56,13 +57,31 @@ struct PortV1 {
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-enum PortKindV1 {
+pub(super) enum PortKindV1 {
     Tap,
     VethXdp,
 }
 
+impl From<PortKind> for PortKindV1 {
+    fn from(kind: PortKind) -> Self {
+        match kind {
+            PortKind::Tap => Self::Tap,
+            PortKind::VethXdp => Self::VethXdp,
+        }
+    }
+}
+
+impl From<PortKindV1> for PortKind {
+    fn from(kind: PortKindV1) -> Self {
+        match kind {
+            PortKindV1::Tap => Self::Tap,
+            PortKindV1::VethXdp => Self::VethXdp,
+        }
+    }
+}
+
 /// A prefix as text: address, slash, length.
-type IpNetV1 = String;
+pub(super) type IpNetV1 = String;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -141,12 +160,7 @@ pub(super) fn encode(object: &Object) -> Result<Vec<u8>, RecordError> {
 
 /// The object of the bytes.
 pub(super) fn decode(bytes: &[u8]) -> Result<Object, RecordError> {
-    let unreadable = |error: serde_json::Error| format!("it is no record: {error}");
-    let Version { version } = serde_json::from_slice(bytes).map_err(unreadable)?;
-    if version != VERSION {
-        return Err(format!("it is of version {version}, and this podwired reads version {VERSION}"));
-    }
-    let record: Record = serde_json::from_slice(bytes).map_err(unreadable)?;
+    let record: Record = read(bytes, VERSION)?;
     match record.object {
         ObjectV1::Port(port) => read_port(port).map(Object::Port),
         ObjectV1::Bridge(bridge) => Ok(Object::Bridge(Bridge {
@@ -169,14 +183,20 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Object, RecordError> {
     }
 }
 
+/// Reads a record of this version, and no other.
+pub(super) fn read<T: DeserializeOwned>(bytes: &[u8], known: u32) -> Result<T, RecordError> {
+    let unreadable = |error: serde_json::Error| format!("it is no record: {error}");
+    let Version { version } = serde_json::from_slice(bytes).map_err(unreadable)?;
+    if version != known {
+        return Err(format!("it is of version {version}, and this podwired reads version {known}"));
+    }
+    serde_json::from_slice(bytes).map_err(unreadable)
+}
+
 fn write_port(port: &Port) -> PortV1 {
-    let kind = match port.kind {
-        PortKind::Tap => PortKindV1::Tap,
-        PortKind::VethXdp => PortKindV1::VethXdp,
-    };
     PortV1 {
         name: port.name.to_string(),
-        kind,
+        kind: port.kind.into(),
         netns: port.netns.clone(),
         ifname: port.ifname.clone(),
         addresses: texts(&port.addresses),
@@ -191,13 +211,9 @@ fn write_port(port: &Port) -> PortV1 {
 }
 
 fn read_port(port: PortV1) -> Result<Port, RecordError> {
-    let kind = match port.kind {
-        PortKindV1::Tap => PortKind::Tap,
-        PortKindV1::VethXdp => PortKind::VethXdp,
-    };
     Ok(Port {
         name: parse(&port.name)?,
-        kind,
+        kind: port.kind.into(),
         netns: port.netns,
         ifname: port.ifname,
         addresses: networks(&port.addresses)?,
@@ -239,15 +255,15 @@ fn vni(number: Option<u32>) -> Result<Option<Vni>, RecordError> {
     number.map(Vni::try_from).transpose().map_err(|error| error.to_string())
 }
 
-fn networks(texts: &[String]) -> Result<Vec<IpNet>, RecordError> {
+pub(super) fn networks(texts: &[String]) -> Result<Vec<IpNet>, RecordError> {
     texts.iter().map(|text| parse(text)).collect()
 }
 
-fn texts<T: Display>(values: &[T]) -> Vec<String> {
+pub(super) fn texts<T: Display>(values: &[T]) -> Vec<String> {
     values.iter().map(ToString::to_string).collect()
 }
 
-fn parse<T: FromStr<Err: Display>>(text: &str) -> Result<T, RecordError> {
+pub(super) fn parse<T: FromStr<Err: Display>>(text: &str) -> Result<T, RecordError> {
     text.parse().map_err(|error| format!("{text:?}: {error}"))
 }
 

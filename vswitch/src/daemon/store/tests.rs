@@ -1,8 +1,10 @@
 //! What is committed is there after a restart, and a file that can not be used is left as it is.
 
+use super::attachment::tests::stored;
 use super::*;
+use crate::daemon::ipam::ReleaseRows;
 use crate::daemon::ledger::any;
-use podwire_control::model::{Route, Via};
+use podwire_control::model::{AttachmentKey, Route, Via};
 use proptest::prelude::*;
 use std::process::{Command, Stdio};
 
@@ -25,9 +27,9 @@ fn what_cli_and_cni_stated_survives_and_what_others_stated_is_not_kept() {
     let state = dir.path().join("a/b");
     let mut store = open(&state);
     for owner in Owner::ALL {
-        store.commit(owner, &[route(1, Via::Host), route(2, Via::Host)], &[]).unwrap();
+        store.commit(&Batch::objects(owner, &[route(1, Via::Host), route(2, Via::Host)], &[])).unwrap();
     }
-    store.commit(Owner::Cli, &[route(2, Via::Blackhole)], &[route(1, Via::Host).key()]).unwrap();
+    store.commit(&Batch::objects(Owner::Cli, &[route(2, Via::Blackhole)], &[route(1, Via::Host).key()])).unwrap();
     drop(store);
     let kept = vec![
         (Owner::Cli, route(2, Via::Blackhole)),
@@ -36,6 +38,69 @@ fn what_cli_and_cni_stated_survives_and_what_others_stated_is_not_kept() {
     ];
     assert_eq!(load(&state), kept);
     assert_eq!(load(&state), kept, "reading changes nothing");
+}
+
+fn ranges(texts: &[&str]) -> Vec<IpRange> {
+    texts.iter().map(|text| text.parse().unwrap()).collect()
+}
+
+/// An attachment of some container.
+fn attachment(container: &str) -> StoredAttachment {
+    let record = format!(
+        r#"{{"version":1,"attachment":{{"container":"{container}","ifname":"eth0","network":"n","netns":"/run/netns/a",
+        "netns_dev":4,"netns_ino":7,"boot_id":"b","pod":null,"port":"{container}","kind":"tap","addresses":[],"leased":true,
+        "gateways":[],"mac":"0a:58:0a:f4:01:02","mtu":1450,"host_ports":[],"ingress":null,"egress":null}}}}"#
+    );
+    super::attachment::decode(record.as_bytes()).unwrap()
+}
+
+#[test]
+fn one_batch_carries_objects_attachments_ranges_and_releases() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(dir.path());
+    let addresses: [IpAddr; 2] = ["10.244.1.7".parse().unwrap(), "fd00::7".parse().unwrap()];
+    let objects = [route(1, Via::Host)];
+    let (attached, stated) = ([attachment("a"), attachment("b")], ranges(&["10.244.1.16-10.244.1.20", "10.244.1.9"]));
+    let released = ReleaseRows { released: vec![(addresses[0], 4), (addresses[1], 5)], ..ReleaseRows::default() };
+    let mut batch = Batch::objects(Owner::Cni, &objects, &[]);
+    (batch.attached, batch.ranges, batch.releases) = (&attached, Some(stated.as_slice()), Some(&released));
+    store.commit(&batch).unwrap();
+    let killed = snapshot_of(dir.path());
+    let mut store = open(killed.path());
+    assert_eq!(store.load().unwrap(), [(Owner::Cni, route(1, Via::Host))]);
+    assert_eq!(store.load_attachments().unwrap(), attached);
+    assert_eq!(store.load_ranges().unwrap(), stated);
+    assert_eq!(store.load_releases().unwrap(), [(addresses[0], 4), (addresses[1], 5)]);
+
+    let keys: Vec<AttachmentKey> = ["a", "never-there"].map(|name| attachment(name).attachment.key).to_vec();
+    let forgotten = ReleaseRows { released: vec![(addresses[1], 9)], forgotten: [addresses[0]].into() };
+    let batch = Batch { detached: &keys, ranges: Some(&stated[1..]), releases: Some(&forgotten), ..Batch::default() };
+    store.commit(&batch).unwrap();
+    assert_eq!(store.load().unwrap().len(), 1, "what a batch does not speak of stays");
+    assert_eq!(store.load_attachments().unwrap(), attached[1..]);
+    assert_eq!(store.load_ranges().unwrap(), stated[1..]);
+    assert_eq!(store.load_releases().unwrap(), [(addresses[1], 9)]);
+    store.commit(&Batch { ranges: Some(&[]), ..Batch::default() }).unwrap();
+    assert_eq!(store.load_ranges().unwrap(), []);
+}
+
+#[test]
+fn a_store_of_before_gets_the_tables_it_lacks() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(dir.path());
+    store.commit(&Batch::objects(Owner::Cli, &[route(1, Via::Host)], &[])).unwrap();
+    write(&mut store, |write| {
+        assert!(write.delete_table(ATTACHMENTS).unwrap());
+        assert!(write.delete_table(RANGES).unwrap());
+        assert!(write.delete_table(RELEASES).unwrap());
+    });
+    drop(store);
+    let mut store = open(dir.path());
+    assert_eq!(store.load().unwrap(), [(Owner::Cli, route(1, Via::Host))]);
+    assert_eq!(store.load_attachments().unwrap(), []);
+    assert_eq!((store.load_ranges().unwrap(), store.load_releases().unwrap()), (Vec::new(), Vec::new()));
+    store.commit(&Batch { attached: &[attachment("a")], ..Batch::default() }).unwrap();
+    assert_eq!(store.load_attachments().unwrap(), [attachment("a")]);
 }
 
 /// The file as it is at this moment, as a power cut or a kill would leave it, under another directory.
@@ -50,7 +115,7 @@ fn a_commit_is_there_after_a_kill() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = open(dir.path());
     for number in 0..20 {
-        store.commit(Owner::Cli, &[route(number, Via::Host)], &[]).unwrap();
+        store.commit(&Batch::objects(Owner::Cli, &[route(number, Via::Host)], &[])).unwrap();
         let killed = snapshot_of(dir.path());
         assert_eq!(load(killed.path()).len(), usize::from(number) + 1);
     }
@@ -102,12 +167,32 @@ fn a_record_of_a_later_version_is_refused_by_name() {
     });
     let error = store.load().unwrap_err().to_string();
     assert!(error.contains("holds port a of owner cli, which is not understood: it is of version 9"), "{error}");
+    let good = super::attachment::encode(&attachment("a")).unwrap();
+    for (container, record, expected) in [
+        ("a", br#"{"version":9}"#.as_slice(), "holds eth0 of container a, which is not understood: it is of version 9"),
+        ("b", &good, "holds eth0 of container b, which is not understood: the record is of eth0 of container a"),
+    ] {
+        write(&mut store, |write| {
+            write.open_table(ATTACHMENTS).unwrap().insert((container, "eth0"), record).unwrap();
+        });
+        let error = store.load_attachments().unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+        store.commit(&Batch { detached: &[attachment(container).attachment.key], ..Batch::default() }).unwrap();
+    }
+    write(&mut store, |write| {
+        write.open_table(RANGES).unwrap().insert(0, "10.0.0.0/24").unwrap();
+        write.open_table(RELEASES).unwrap().insert([10, 0, 0].as_slice(), 1).unwrap();
+    });
+    let (range, release) =
+        (store.load_ranges().unwrap_err().to_string(), store.load_releases().unwrap_err().to_string());
+    assert!(range.contains("holds the range 10.0.0.0/24, which is not understood: it is no range"), "{range}");
+    assert!(release.contains("holds the release [0a, 00, 00], which is not understood: it is of no"), "{release}");
 }
 
 #[test]
 fn a_damaged_file_is_refused_and_left_as_it_is() {
     let whole = tempfile::tempdir().unwrap();
-    open(whole.path()).commit(Owner::Cli, &[route(1, Via::Host)], &[]).unwrap();
+    open(whole.path()).commit(&Batch::objects(Owner::Cli, &[route(1, Via::Host)], &[])).unwrap();
     let good = std::fs::read(whole.path().join(FILE_NAME)).unwrap();
     let mut zeroed = good.clone();
     zeroed[..4096].fill(0);
@@ -129,7 +214,7 @@ proptest! {
     fn a_damaged_page_is_told_or_was_not_in_use(page in 0usize..64, byte in any::<u8>(), width in 1usize..4096) {
         let dir = tempfile::tempdir().unwrap();
         let stated: Vec<_> = (0..50).map(|number| route(number, Via::Host)).collect();
-        open(dir.path()).commit(Owner::Cli, &stated, &[]).unwrap();
+        open(dir.path()).commit(&Batch::objects(Owner::Cli, &stated, &[])).unwrap();
         let file = dir.path().join(FILE_NAME);
         let mut bytes = std::fs::read(&file).unwrap();
         let at = (page * 4096) % bytes.len();
@@ -150,6 +235,26 @@ proptest! {
     }
 
     #[test]
+    fn attachments_are_given_back_as_they_were_committed_last(rounds in prop::collection::vec((stored(), any::<bool>()), 1..12)) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut expected = std::collections::BTreeMap::new();
+        let mut store = open(dir.path());
+        for (stored, delete) in rounds {
+            let key = stored.attachment.key.clone();
+            if delete {
+                store.commit(&Batch { detached: std::slice::from_ref(&key), ..Batch::default() }).unwrap();
+                expected.remove(&key);
+            } else {
+                store.commit(&Batch { attached: std::slice::from_ref(&stored), ..Batch::default() }).unwrap();
+                expected.insert(key, stored);
+            }
+        }
+        drop(store);
+        let loaded = open(dir.path()).load_attachments().unwrap();
+        prop_assert_eq!(loaded, expected.into_values().collect::<Vec<_>>());
+    }
+
+    #[test]
     fn the_store_gives_back_what_was_committed_last(rounds in prop::collection::vec((any::object(), any::<bool>()), 1..12)) {
         let dir = tempfile::tempdir().unwrap();
         let mut expected = std::collections::BTreeMap::new();
@@ -157,10 +262,10 @@ proptest! {
         for (object, delete) in rounds {
             let key = object.key();
             if delete {
-                store.commit(Owner::Cni, &[], std::slice::from_ref(&key)).unwrap();
+                store.commit(&Batch::objects(Owner::Cni, &[], std::slice::from_ref(&key))).unwrap();
                 expected.remove(&key);
             } else {
-                store.commit(Owner::Cni, std::slice::from_ref(&object), &[]).unwrap();
+                store.commit(&Batch::objects(Owner::Cni, std::slice::from_ref(&object), &[])).unwrap();
                 expected.insert(key, object);
             }
         }
@@ -179,7 +284,7 @@ fn a_full_disk_is_an_error_that_loses_nothing() {
         return fill(Path::new(&dir));
     }
     let dir = tempfile::tempdir().unwrap();
-    open(dir.path()).commit(Owner::Cli, &[route(0, Via::Host)], &[]).unwrap();
+    open(dir.path()).commit(&Batch::objects(Owner::Cli, &[route(0, Via::Host)], &[])).unwrap();
     let blocks = std::fs::metadata(dir.path().join(FILE_NAME)).unwrap().len() / 512 + 8;
     // A limit on the size of files, as a disk that is nearly full; 'sh' has it in blocks of 512 bytes.
     let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" --exact \"$1\" --nocapture");
@@ -201,9 +306,13 @@ fn a_full_disk_is_an_error_that_loses_nothing() {
 fn fill(dir: &Path) {
     let mut store = open(dir);
     let many: Vec<_> = (2..60_000).map(|number| route(number, Via::Host)).collect();
-    let error = store.commit(Owner::Cli, &many, &[]).unwrap_err();
+    let (stated, attached) = (ranges(&["10.244.1.9"]), [attachment("a")]);
+    let mut batch = Batch::objects(Owner::Cli, &many, &[]);
+    (batch.attached, batch.ranges) = (&attached, Some(stated.as_slice()));
+    let error = store.commit(&batch).unwrap_err();
     assert!(matches!(error, StoreError::Failed { .. }), "{error}");
     assert!(error.to_string().contains("nothing of the request was stored"), "{error}");
     assert_eq!(store.load().unwrap(), [(Owner::Cli, route(0, Via::Host))]);
-    store.commit(Owner::Cli, &[route(1, Via::Host)], &[]).unwrap();
+    assert_eq!((store.load_attachments().unwrap(), store.load_ranges().unwrap()), (Vec::new(), Vec::new()));
+    store.commit(&Batch::objects(Owner::Cli, &[route(1, Via::Host)], &[])).unwrap();
 }
