@@ -2,13 +2,13 @@
 
 use podwire_tests::Netns;
 
-use crate::plugin::{container, eventually, node};
+use crate::plugin::{container, eventually, node, release};
 
 /// Disturbs a container, and the words that CHECK must have for it.
 type Disturb = (&'static str, &'static str);
 
 #[test]
-fn each_drift_is_told_and_an_add_mends_it() {
+fn each_drift_is_told_and_a_container_made_anew_has_none() {
     let node = node();
     for (disturb, words) in [
         ("addr del 10.244.1.2/24 dev eth0", "lost its address 10.244.1.2/24"),
@@ -27,8 +27,9 @@ fn each_drift_is_told_and_an_add_mends_it() {
         let (code, said) = call.check(&result).failed();
         let wanted = words.replace("10.244.1.2/", &ip).replace("fd00:244:1::2/64", ip6);
         assert!(code == 103 && said.contains(&wanted), "{wanted} in {said}");
-        call.run("ADD").done();
-        call.check(&result).done();
+        call.run("DEL").done();
+        let anew = call.run("ADD").done();
+        call.check(&anew).done();
         call.run("DEL").done();
     }
 }
@@ -49,4 +50,14 @@ fn a_lost_port_and_a_foreign_result_are_told() {
         let ran = call.check(&result);
         !ran.ok && ran.failed().1.contains("is closed")
     });
+}
+
+#[test]
+fn a_lease_that_was_freed_by_hand_is_told() {
+    let node = node();
+    let (_pod, call, result) = container(&node, "a");
+    release(&node, "10.244.1.2".parse().unwrap());
+    let (code, said) = call.check(&result).failed();
+    assert!(code == 103 && said.contains("no such attachment"), "{said}");
+    call.run("DEL").done();
 }

@@ -42,7 +42,7 @@ fn mode(path: &Path) -> u32 {
 fn the_plugin_is_installed_left_alone_and_taken_away() {
     let node = node();
     let runtime = Runtime::new();
-    runtime.run(&node, &["install-cni"]).expect("it is installed");
+    let _ = runtime.run(&node, &["install-cni"]).expect("it is installed");
     assert_eq!((mode(&runtime.plugin()), mode(&runtime.conflist())), (0o755, 0o644));
     assert_eq!(fs::read(runtime.plugin()).unwrap(), fs::read(binary("podwire-cni")).unwrap());
     let text: Value = serde_json::from_slice(&fs::read(runtime.conflist()).unwrap()).unwrap();
@@ -81,9 +81,9 @@ fn runtimes_are_told_only_when_podwired_can_attach() {
     assert!(outcome.stderr.contains("cannot reach podwired"), "{outcome:?}");
     assert!(runtime.plugin().exists() && !runtime.conflist().exists());
     node.start();
-    runtime.run(&node, &["install-cni"]).expect("it is installed");
+    let _ = runtime.run(&node, &["install-cni"]).expect("it is installed");
     assert!(node.stop());
-    runtime.run(&node, &["install-cni", "--wait", "1"]).expect("runtimes know it already");
+    let _ = runtime.run(&node, &["install-cni", "--wait", "1"]).expect("runtimes know it already");
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! A node whose containers come and go through the plugin.
 
 use std::io::Write;
+use std::net::IpAddr;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use podwire_control::client::Client;
+use podwire_control::client::{Client, ClientError};
 use podwire_control::model::Attachment;
 use podwire_tests::binary::binary;
 use podwire_tests::{Netns, Node, NodePlan, NodeSpec, Pod};
@@ -113,8 +114,17 @@ pub(crate) fn addresses(result: &Value) -> Vec<String> {
 
 /// What podwired says is attached.
 pub(crate) fn attachments(node: &Node) -> Vec<Attachment> {
+    ask(node, async |client| client.attachments().await)
+}
+
+/// Frees an address by force, as its operator may.
+pub(crate) fn release(node: &Node, address: IpAddr) {
+    let _ = ask(node, async |client| client.release_address(address, true).await);
+}
+
+fn ask<T>(node: &Node, question: impl AsyncFnOnce(&Client) -> Result<T, ClientError>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let asked = async { Client::connect(&node.socket(), DEADLINE).await?.attachments().await };
+    let asked = async { question(&Client::connect(&node.socket(), DEADLINE).await?).await };
     runtime.block_on(asked).unwrap()
 }
 
