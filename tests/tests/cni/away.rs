@@ -1,5 +1,7 @@
 //! The plugin while podwired is not there.
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use podwire_control::spool;
 use podwire_tests::{Netns, command};
 
@@ -37,4 +39,23 @@ fn an_add_without_podwired_is_to_be_tried_again_and_works_then() {
     assert_eq!(addresses(&call.run("ADD").done()).len(), 2);
     std::thread::sleep(std::time::Duration::from_secs(1));
     assert!(has_interface(&netns), "the note of the DEL before does not hit it");
+}
+
+#[test]
+fn a_podwired_that_hangs_is_waited_for_as_long_as_is_said_and_leaves_nothing() {
+    let node = node();
+    let (a, call, _) = container(&node, "a");
+    let netns = Netns::new("b");
+    let add = Call::in_netns(&node, "b", &netns).key("timeout", 1.into());
+    let pid = Pid::from_raw(node.pid().unwrap().try_into().unwrap());
+    kill(pid, Signal::SIGSTOP).unwrap();
+    assert_eq!(add.run("ADD").failed().0, 11);
+    assert_eq!(call.clone().key("timeout", 1.into()).run("DEL").failed().0, 11);
+    assert!(has_interface(&a.netns), "what podwired may be at is left to it");
+    kill(pid, Signal::SIGCONT).unwrap();
+    for call in [&call, &add] {
+        call.run("DEL").done();
+    }
+    eventually("nothing is left", || attachments(&node).is_empty());
+    assert!(!has_interface(&a.netns) && !has_interface(&netns));
 }
