@@ -14,7 +14,8 @@ BIN := $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 # Debian packages: a linker and its libc, and what the tests and the demo run.
 # clang to pkg-config are for libxdp and libbpf, which xsk-rs builds.
 PACKAGES := ca-certificates gcc libc6-dev clang llvm m4 libelf-dev zlib1g-dev pkg-config \
-  util-linux iproute2 nftables iputils-ping iperf3 ethtool jq
+  util-linux iproute2 nftables iputils-ping iperf3 ethtool jq strace \
+  containernetworking-plugins containerd runc busybox-static
 
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo -n)
 # Tests are built by you and run by root: cargo starts each test program through this.
@@ -26,7 +27,7 @@ BPF := vswitch/bpf
 BENCH := $(TARGET)/bench
 BASELINE := docs/perf/baseline.json
 
-.PHONY: help cargo deps root build bpf demo check lint test test-demo test-zerocopy bench bench-gate bench-pipeline
+.PHONY: help cargo deps root build cni-static bpf demo check lint test test-demo test-zerocopy bench bench-gate bench-pipeline
 
 help: ## Print this list
 	@echo "podwire, a userspace virtual switch for Kubernetes nodes. Targets:"
@@ -54,9 +55,18 @@ root:
 	@[ -z "$(SUDO)" ] || $(SUDO) true 2>/dev/null || { \
 	  echo "this makes network namespaces, which needs root: run it as root, or allow sudo without a password" >&2; exit 1; }
 
+# The plugin is built by itself, so that it has no feature but its own, and for size.
+CNI_PROFILE := $(if $(filter release,$(PROFILE)),cni,$(PROFILE))
 build: deps ## Build podwired, podwire and podwire-cni
 	@"$(CARGO)" build --locked --profile $(PROFILE) --bins \
-	  -p podwire-vswitch -p podwire-control -p podwire-cni --features podwire-control/cli
+	  -p podwire-vswitch -p podwire-control --features podwire-control/cli
+	@"$(CARGO)" build --locked --profile $(CNI_PROFILE) -p podwire-cni
+	@$(if $(filter cni,$(CNI_PROFILE)),install -m 755 "$(TARGET)/cni/podwire-cni" "$(BIN)/podwire-cni",:)
+
+STATIC_TRIPLE := x86_64-unknown-linux-musl
+cni-static: deps ## Build podwire-cni without a libc of its node (needs rustup target add x86_64-unknown-linux-musl)
+	@"$(CARGO)" build --locked --profile cni -p podwire-cni --target $(STATIC_TRIPLE)
+	@echo "$(TARGET)/$(STATIC_TRIPLE)/cni/podwire-cni"
 
 bpf: deps ## Compile the XDP programs anew; their objects are committed
 	@cd $(BPF) && for program in steer redirect take; do \

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use nix::fcntl::{Flock, FlockArg};
 
-/// Names the folder that holds `podwired`, `podwire` and `podwire-perf`.
+/// Names the folder that holds `podwired`, `podwire`, `podwire-cni` and `podwire-perf`.
 pub const BIN_DIR_VARIABLE: &str = "PODWIRE_BIN_DIR";
 
 /// Path of a built program of this workspace, such as `podwired`.
@@ -42,12 +42,15 @@ fn build() -> PathBuf {
     let mut command = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".into()));
     command.args(["build", "--quiet", "-p", "podwire-vswitch", "--bin", "podwired"]);
     command.args(["-p", "podwire-control", "--features", "podwire-control/cli", "--bin", "podwire"]);
-    command.args(["-p", "podwire-perf", "--bin", "podwire-perf"]);
+    command.args(["-p", "podwire-perf", "--bin", "podwire-perf", "-p", "podwire-cni", "--bin", "podwire-cni"]);
     if folder.ends_with("release") {
         command.arg("--release");
     }
     command.arg("--target-dir").arg(folder.parent().expect("a profile folder lies in target"));
     let status = command.current_dir(workspace()).stdin(Stdio::null()).status().expect("cargo runs");
-    assert!(status.success(), "podwired, podwire and podwire-perf do not build: run `make build` to see why");
+    assert!(
+        status.success(),
+        "podwired, podwire, podwire-cni and podwire-perf do not build: run `make build` to see why"
+    );
     folder
 }

@@ -172,8 +172,16 @@ impl Node {
     /// Runs `podwired cleanup` with this node's configuration.
     #[track_caller]
     pub fn cleanup(&self) -> Outcome {
+        self.podwired(&["cleanup"])
+    }
+
+    /// Runs a verb of `podwired` with this node's configuration, in its namespace.
+    #[track_caller]
+    pub fn podwired<S: AsRef<str>>(&self, verb: &[S]) -> Outcome {
         let config = self.folder.path().join("podwired.toml").display().to_string();
-        self.netns.exec(&binary("podwired").display().to_string(), &["--config", &config, "cleanup"])
+        let mut all = vec!["--config", &config];
+        all.extend(verb.iter().map(AsRef::as_ref));
+        self.netns.exec(&binary("podwired").display().to_string(), &all)
     }
 
     /// Asks the daemon to read its configuration again.

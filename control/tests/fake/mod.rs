@@ -25,12 +25,35 @@ pub struct Fake {
     pub events: broadcast::Sender<Event>,
     /// How long a change takes.
     pub change_takes: Mutex<Duration>,
+    /// How long attaching takes.
+    pub attach_takes: Mutex<Duration>,
+    /// What every call about attachments answers, if anything.
+    pub fails: Mutex<Option<BackendError>>,
+    /// What is leased; none means that there is no more.
+    pub leases: Mutex<Vec<IpNet>>,
+    pub readiness: Mutex<Readiness>,
+    /// What was asked to be attached, what was detached, and which networks were collected keeping how many.
+    pub asked: Mutex<Vec<AttachRequest>>,
+    pub detached: Mutex<Vec<AttachmentKey>>,
+    pub kept: Mutex<Vec<(String, usize)>>,
 }
 
 impl Default for Fake {
     fn default() -> Self {
-        let (stated, ranges) = (Mutex::default(), Mutex::default());
-        Self { stated, ranges, events: broadcast::channel(16).0, change_takes: Mutex::default() }
+        let readiness = Readiness { cannot_attach: Some("no address is free".into()), pods_suffer: None };
+        Self {
+            stated: Mutex::default(),
+            ranges: Mutex::default(),
+            events: broadcast::channel(16).0,
+            change_takes: Mutex::default(),
+            attach_takes: Mutex::default(),
+            fails: Mutex::default(),
+            leases: Mutex::default(),
+            readiness: Mutex::new(readiness),
+            asked: Mutex::default(),
+            detached: Mutex::default(),
+            kept: Mutex::default(),
+        }
     }
 }
 
@@ -97,6 +120,10 @@ pub fn port_report(name: &str, state: PortState) -> PortReport {
 }
 
 impl Fake {
+    fn fail(&self) -> Answer<()> {
+        self.fails.lock().unwrap().clone().map_or(Ok(()), Err)
+    }
+
     pub fn status_report() -> Status {
         Status {
             node: "node1".into(),
@@ -394,24 +421,38 @@ impl Backend for Fake {
     }
 
     fn attach(&self, request: AttachRequest) -> Answer<Attachment> {
-        let AddressSource::Given(addresses) = request.addresses else {
-            return Err(BackendError::Exhausted(Refusal::new("ipam", "10.244.1.0/24 is full")));
+        self.fail()?;
+        self.asked.lock().unwrap().push(request.clone());
+        let takes = *self.attach_takes.lock().unwrap();
+        std::thread::sleep(takes);
+        let addresses = match request.addresses {
+            AddressSource::Given(addresses) => addresses,
+            AddressSource::Lease { .. } => self.leases.lock().unwrap().clone(),
         };
-        Ok(Attachment { key: request.key, network: request.network, addresses, ..attachment() })
+        if addresses.is_empty() {
+            return Err(BackendError::Exhausted(Refusal::new("ipam", "10.244.1.0/24 is full")));
+        }
+        let AttachRequest { key, network, netns, .. } = request;
+        Ok(Attachment { key, network, netns, addresses, ..attachment() })
     }
 
     fn detach(&self, key: &AttachmentKey) -> Answer<bool> {
+        self.fail()?;
+        self.detached.lock().unwrap().push(key.clone());
         Ok(*key == attachment().key)
     }
 
     fn check_attachment(&self, key: &AttachmentKey, netns: &Path, addresses: &[IpNet]) -> Answer<Vec<String>> {
+        self.fail()?;
         if *key != attachment().key {
             return Err(BackendError::NotFound(Refusal::new(key, "there is none")));
         }
-        Ok(vec![format!("{} has {}", netns.display(), addresses[0])])
+        Ok(addresses.iter().map(|address| format!("{} has {address}", netns.display())).collect())
     }
 
     fn collect_attachments(&self, network: &str, valid: &[AttachmentKey]) -> Answer<Vec<AttachmentKey>> {
+        self.fail()?;
+        self.kept.lock().unwrap().push((network.to_owned(), valid.len()));
         let own = attachment();
         Ok(if network == own.network && !valid.contains(&own.key) { vec![own.key] } else { Vec::new() })
     }
@@ -428,7 +469,8 @@ impl Backend for Fake {
     }
 
     fn readiness(&self) -> Answer<Readiness> {
-        Ok(Readiness { cannot_attach: Some("no address is free".into()), pods_suffer: None })
+        self.fail()?;
+        Ok(self.readiness.lock().unwrap().clone())
     }
 
     fn events(&self) -> broadcast::Receiver<Event> {

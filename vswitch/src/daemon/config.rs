@@ -205,6 +205,14 @@ pub struct Control {
     pub state_dir: PathBuf,
 }
 
+impl Control {
+    /// Where the CNI plugin notes what it could not say to podwired.
+    #[must_use]
+    pub fn spool_dir(&self) -> PathBuf {
+        self.state_dir.join("spool")
+    }
+}
+
 /// One thing wrong in the file.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Fault {

@@ -10,6 +10,7 @@ pub mod controller;
 pub mod devices;
 pub mod events;
 pub mod explain;
+mod install;
 pub mod ipam;
 pub mod ledger;
 pub mod nat;

@@ -15,6 +15,7 @@ use super::cleanup::cleanup;
 use super::config::{Config, DEFAULT_PATH};
 use super::controller::{Controller, TICK_MS};
 use super::events::EventBus;
+use super::install::{Install, InstallError, Places, install, uninstall};
 use crate::sys::clock::unix_ms;
 
 /// podwire's node daemon: a userspace virtual switch for the pods of this node.
@@ -35,6 +36,10 @@ enum Verb {
     /// Takes away whatever podwired left on this node: interfaces of pods and host, steering program,
     /// nftables table, socket, store.
     Cleanup,
+    /// Puts the CNI plugin and, once podwired can attach pods, its network configuration where runtimes look.
+    InstallCni(Install),
+    /// Takes the network configuration and the plugin away from there.
+    UninstallCni(Places),
 }
 
 /// Runs the daemon until SIGTERM or SIGINT.
@@ -48,6 +53,8 @@ pub fn main() -> ExitCode {
     match args.command {
         Some(Verb::Check) => return check(&args.config),
         Some(Verb::Cleanup) => return clean(&args.config),
+        Some(Verb::InstallCni(arguments)) => return install_cni(&args.config, &arguments),
+        Some(Verb::UninstallCni(places)) => return tell(uninstall(&places)),
         None => {}
     }
     match serve(args.config) {
@@ -93,6 +100,31 @@ fn clean(path: &std::path::Path) -> ExitCode {
                 println!("nothing of podwired is left");
             }
             if cleaned.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn install_cni(path: &std::path::Path, arguments: &Install) -> ExitCode {
+    match Config::load(path) {
+        Ok(config) => tell(install(&config, arguments)),
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Says what was done, to a person.
+#[allow(clippy::print_stdout, reason = "the answer of `podwired install-cni` and `podwired uninstall-cni`")]
+fn tell(done: Result<Vec<String>, InstallError>) -> ExitCode {
+    match done {
+        Ok(said) => {
+            said.iter().for_each(|line| println!("{line}"));
+            ExitCode::SUCCESS
         }
         Err(error) => {
             eprintln!("{error}");

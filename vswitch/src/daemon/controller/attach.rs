@@ -26,8 +26,6 @@ use crate::daemon::netns_dirs;
 use crate::daemon::store::{Batch, StoredAttachment};
 use crate::sys::netns::{NetnsHandle, identity_of};
 
-/// The directory of `spool` in the state directory.
-const SPOOL: &str = "spool";
 /// Tells one boot of the node from another (random(4)).
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
@@ -339,7 +337,7 @@ impl Controller {
     }
 
     fn spool_dir(&self) -> PathBuf {
-        self.config.control.state_dir.join(SPOOL)
+        self.config.control.spool_dir()
     }
 }
 

@@ -1,0 +1,61 @@
+//! The plugin while podwired is not there.
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use podwire_control::spool;
+use podwire_tests::{Netns, command};
+
+use crate::plugin::{Call, addresses, attachments, container, eventually, has_interface, node};
+
+#[test]
+fn a_del_without_podwired_is_carried_out_when_it_is_back() {
+    let mut node = node();
+    let ((a, call, _), (gone, other, _), (_kept, ..)) =
+        (container(&node, "a"), container(&node, "gone"), container(&node, "kept"));
+    node.kill();
+    let name = gone.netns.name().to_owned();
+    command::must(&format!("ip netns del {name}"));
+    for call in [&call, &other] {
+        call.run("DEL").done();
+    }
+    assert!(!has_interface(&a.netns), "it goes at once");
+    assert_eq!(spool::pending(&node.state_dir().join("spool")).unwrap().len(), 2);
+    node.start();
+    eventually("what was noted is carried out", || attachments(&node).len() == 1);
+    assert_eq!(spool::pending(&node.state_dir().join("spool")).unwrap(), []);
+    command::must(&format!("ip netns add {name}")); // it is deleted with the value
+}
+
+#[test]
+fn an_add_without_podwired_is_to_be_tried_again_and_works_then() {
+    let mut node = node();
+    assert!(node.stop());
+    let netns = Netns::new("a");
+    let call = Call::in_netns(&node, "a", &netns);
+    assert_eq!(call.run("ADD").failed().0, 11);
+    assert_eq!(call.run("STATUS").failed().0, 50);
+    call.run("DEL").done();
+    node.start();
+    assert_eq!(addresses(&call.run("ADD").done()).len(), 2);
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    assert!(has_interface(&netns), "the note of the DEL before does not hit it");
+}
+
+#[test]
+fn a_podwired_that_hangs_is_waited_for_as_long_as_is_said_and_leaves_nothing() {
+    let node = node();
+    let (a, call, _) = container(&node, "a");
+    let netns = Netns::new("b");
+    let add = Call::in_netns(&node, "b", &netns).key("timeout", 1.into());
+    let pid = Pid::from_raw(node.pid().unwrap().try_into().unwrap());
+    kill(pid, Signal::SIGSTOP).unwrap();
+    assert_eq!(add.run("ADD").failed().0, 11);
+    assert_eq!(call.clone().key("timeout", 1.into()).run("DEL").failed().0, 11);
+    assert!(has_interface(&a.netns), "what podwired may be at is left to it");
+    kill(pid, Signal::SIGCONT).unwrap();
+    for call in [&call, &add] {
+        call.run("DEL").done();
+    }
+    eventually("nothing is left", || attachments(&node).is_empty());
+    assert!(!has_interface(&a.netns) && !has_interface(&netns));
+}

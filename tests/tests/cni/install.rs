@@ -1,0 +1,111 @@
+//! `podwired install-cni` and `podwired uninstall-cni`.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use podwire_tests::binary::binary;
+use podwire_tests::command::Outcome;
+use podwire_tests::{Netns, Node};
+use serde_json::{Value, json};
+
+use crate::plugin::{Call, node};
+
+/// Directories of a runtime.
+struct Runtime(tempfile::TempDir);
+
+impl Runtime {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn plugin(&self) -> PathBuf {
+        self.0.path().join("bin/podwire-cni")
+    }
+
+    fn conflist(&self) -> PathBuf {
+        self.0.path().join("net.d/10-podwire.conflist")
+    }
+
+    fn run(&self, node: &Node, words: &[&str]) -> Outcome {
+        let (bin, conf) = (self.0.path().join("bin"), self.0.path().join("net.d"));
+        let places = ["--bin-dir", bin.to_str().unwrap(), "--conf-dir", conf.to_str().unwrap()];
+        node.podwired(&[words, &places].concat())
+    }
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+#[test]
+fn the_plugin_is_installed_left_alone_and_taken_away() {
+    let node = node();
+    let runtime = Runtime::new();
+    let _ = runtime.run(&node, &["install-cni"]).expect("it is installed");
+    assert_eq!((mode(&runtime.plugin()), mode(&runtime.conflist())), (0o755, 0o644));
+    assert_eq!(fs::read(runtime.plugin()).unwrap(), fs::read(binary("podwire-cni")).unwrap());
+    let text: Value = serde_json::from_slice(&fs::read(runtime.conflist()).unwrap()).unwrap();
+    assert_eq!((&text["name"], &text["cniVersion"]), (&json!("podwire"), &json!("1.0.0")));
+    let plugin = &text["plugins"][0];
+    assert_eq!(plugin["type"], "podwire-cni");
+    let netns = Netns::new("a");
+    let mut call = Call::in_netns(&node, "a", &netns);
+    for key in ["socket", "spoolDir"] {
+        assert_eq!(plugin[key], call.config[key], "{key}");
+    }
+    call.config = plugin.clone();
+    call.key("name", text["name"].clone()).key("cniVersion", text["cniVersion"].clone()).run("ADD").done();
+
+    let inodes = || [runtime.plugin(), runtime.conflist()].map(|path| fs::metadata(path).unwrap().ino());
+    let first = inodes();
+    let said = runtime.run(&node, &["install-cni"]).expect("it is there");
+    assert_eq!(inodes(), first, "nothing is touched");
+    assert_eq!(said.matches("is as it should be").count(), 2, "{said}");
+    let said = runtime.run(&node, &["install-cni", "--network", "other"]).expect("it is changed");
+    assert!(said.contains("wrote") && fs::read_to_string(runtime.conflist()).unwrap().contains("\"other\""));
+
+    let said = runtime.run(&node, &["uninstall-cni"]).expect("it is taken away");
+    assert_eq!(said.matches("removed").count(), 2, "{said}");
+    assert!(!runtime.plugin().exists() && !runtime.conflist().exists());
+    assert_eq!(runtime.run(&node, &["uninstall-cni"]).expect("nothing is there"), "");
+}
+
+#[test]
+fn runtimes_are_told_only_when_podwired_can_attach() {
+    let mut node = node();
+    assert!(node.stop());
+    let runtime = Runtime::new();
+    let outcome = runtime.run(&node, &["install-cni", "--wait", "1"]);
+    assert!(!outcome.ok() && outcome.stderr.contains("could not attach pods within 1 s"), "{outcome:?}");
+    assert!(outcome.stderr.contains("cannot reach podwired"), "{outcome:?}");
+    assert!(runtime.plugin().exists() && !runtime.conflist().exists());
+    node.start();
+    let _ = runtime.run(&node, &["install-cni"]).expect("it is installed");
+    assert!(node.stop());
+    let _ = runtime.run(&node, &["install-cni", "--wait", "1"]).expect("runtimes know it already");
+}
+
+#[test]
+fn foreign_files_are_refused_and_earlier_ones_are_told_of() {
+    let node = node();
+    let runtime = Runtime::new();
+    for folder in ["bin", "net.d"] {
+        fs::create_dir(runtime.0.path().join(folder)).unwrap();
+    }
+    fs::write(runtime.conflist(), r#"{"plugins": [{"type": "bridge"}]}"#).unwrap();
+    for verb in ["install-cni", "uninstall-cni"] {
+        let outcome = runtime.run(&node, &[verb]);
+        assert!(!outcome.ok() && outcome.stderr.contains("10-podwire.conflist is not podwire's"), "{outcome:?}");
+    }
+    assert!(!runtime.plugin().exists(), "nothing was begun");
+    fs::rename(runtime.conflist(), runtime.0.path().join("net.d/05-other.conflist")).unwrap();
+    let said = runtime.run(&node, &["install-cni"]).expect("it is installed");
+    assert!(said.contains("warning: 05-other.conflist comes before 10-podwire.conflist"), "{said}");
+    let outcome = runtime.run(&node, &["install-cni", "--from", "/bin/true"]);
+    assert!(outcome.stderr.contains("/bin/true is no podwire-cni"), "{outcome:?}");
+    for wrong in [["--conf-name", "a/b.conflist"], ["--conf-name", "10-a.conf"], ["--network", "a b"]] {
+        let outcome = runtime.run(&node, &["install-cni", wrong[0], wrong[1]]);
+        assert!(!outcome.ok() && outcome.stderr.contains(wrong[0]), "{outcome:?}");
+    }
+}

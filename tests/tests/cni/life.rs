@@ -1,0 +1,124 @@
+//! A container's life: wired whole, the same when asked again, taken away whole, and nothing of it when something fails.
+
+use podwire_tests::probe::Path;
+use podwire_tests::probe::ping::{Ping, ping};
+use podwire_tests::{Netns, command};
+use serde_json::{Value, json};
+
+use crate::plugin::{Call, addresses, attachments, container, has_interface, node};
+
+#[test]
+fn containers_are_wired_told_of_and_taken_away() {
+    let node = node();
+    let ((a, call, result), (b, ..)) = (container(&node, "a"), container(&node, "b"));
+    assert_eq!(addresses(&result), ["10.244.1.2/24", "fd00:244:1::2/64"]);
+    assert_eq!(result["interfaces"][0]["mac"], a.netns.mac("eth0").as_str());
+    assert_eq!(result["routes"][1], json!({"dst": "::/0", "gw": "fd00:244:1::1"}));
+    for path in [Path::v4(&a, &b), Path::v6(&b, &a)] {
+        assert!(ping(path, Ping::default()).all());
+    }
+    assert_eq!(call.run("ADD").done(), result, "the same again");
+    assert_eq!(call.check(&result).done(), Value::Null);
+    assert_eq!(call.run("STATUS").done(), Value::Null);
+    for _ in 0..2 {
+        assert_eq!(call.run("DEL").done(), Value::Null);
+        assert!(!has_interface(&a.netns));
+    }
+    assert_eq!(call.check(&result).failed().0, 103);
+    assert_eq!(attachments(&node).len(), 1);
+}
+
+#[test]
+fn every_version_gets_a_container() {
+    let node = node();
+    for version in ["0.3.1", "0.4.0", "1.0.0", "1.1.0"] {
+        let netns = Netns::new("v");
+        let call = Call::in_netns(&node, "v", &netns).key("cniVersion", version.into());
+        let said = call.run("ADD").done();
+        assert_eq!((&said["cniVersion"], addresses(&said).len()), (&version.into(), 2));
+        call.run("DEL").done();
+    }
+}
+
+#[test]
+fn an_add_that_is_refused_leaves_nothing() {
+    let node = node();
+    let (_other, ..) = container(&node, "other");
+    let netns = Netns::new("a");
+    let call = Call::in_netns(&node, "a", &netns);
+    let taken = json!({"ips": ["10.244.1.2/24"]});
+    for (call, code, word) in [
+        (call.clone().key("runtimeConfig", taken), 100, "10.244.1.2"),
+        (call.clone().key("mtu", 600.into()), 100, "1280"),
+        (Call::of(&node, "a", "/run/netns/none-of-this-name"), 100, "none-of-this-name"),
+    ] {
+        let (found, words) = call.run("ADD").failed();
+        assert!(found == code && words.contains(word), "{found}: {words}");
+        assert!(!has_interface(&netns) && attachments(&node).len() == 1);
+        call.run("DEL").done();
+    }
+}
+
+#[test]
+fn a_container_gets_what_it_asks_for() {
+    let node = node();
+    let netns = Netns::new("a");
+    let wanted = json!({"ips": ["10.244.1.77/24", "fd00:244:1::77"], "mac": "02:00:00:00:00:77"});
+    let call = Call::in_netns(&node, "a", &netns).key("runtimeConfig", wanted).key("mtu", 1400.into());
+    let result = call.run("ADD").done();
+    assert_eq!(addresses(&result), ["10.244.1.77/24", "fd00:244:1::77/64"]);
+    assert_eq!(netns.mac("eth0"), "02:00:00:00:00:77");
+    assert_eq!(result["interfaces"][0]["mtu"], 1400);
+    assert_eq!(call.check(&result).done(), Value::Null);
+}
+
+#[test]
+fn a_container_of_another_kind_is_wired_too() {
+    let node = node();
+    let netns = Netns::new("x");
+    let call = Call::in_netns(&node, "x", &netns).key("port", "veth-xdp".into());
+    let result = call.run("ADD").done();
+    assert_eq!(call.check(&result).done(), Value::Null);
+    call.run("DEL").done();
+    assert!(!has_interface(&netns));
+}
+
+#[test]
+fn a_namespace_that_is_gone_is_no_hindrance() {
+    let node = node();
+    let (pod, call, _) = container(&node, "a");
+    command::must(&format!("ip netns del {}", pod.netns.name()));
+    call.run("DEL").done();
+    assert!(attachments(&node).is_empty());
+    Call { netns: String::new(), ..call }.run("DEL").done();
+    command::must(&format!("ip netns add {}", pod.netns.name())); // it is deleted with the value
+}
+
+#[test]
+fn what_is_not_valid_is_collected() {
+    let node = node();
+    let ((_a, call, _), (b, ..)) = (container(&node, "a"), container(&node, "b"));
+    let keep = json!([{"containerID": "a", "ifname": "eth0"}]);
+    call.key("cni.dev/valid-attachments", keep).run("GC").done();
+    assert_eq!(attachments(&node).iter().map(|one| one.key.container.to_string()).collect::<Vec<_>>(), ["a"]);
+    assert!(!has_interface(&b.netns));
+}
+
+#[test]
+fn addresses_may_come_from_host_local() {
+    let node = node();
+    let state = tempfile::tempdir().unwrap();
+    let ipam =
+        json!({"type": "host-local", "dataDir": state.path(), "subnet": "10.244.1.0/24", "rangeStart": "10.244.1.200"});
+    let netns = Netns::new("a");
+    let call = Call::in_netns(&node, "a", &netns).key("cniVersion", "1.0.0".into()).key("ipam", ipam);
+    let result = call.run("ADD").done();
+    assert_eq!(addresses(&result), ["10.244.1.200/24"]);
+    assert_eq!(call.check(&result).done(), Value::Null);
+    call.run("DEL").done();
+    let (code, words) = Call { netns: "/run/netns/none".into(), ..call }.run("ADD").failed();
+    assert_eq!(code, 100, "{words}");
+    let files = std::fs::read_dir(state.path().join("pods")).unwrap();
+    let given = files.filter(|file| file.as_ref().unwrap().file_name().to_string_lossy().starts_with("10."));
+    assert_eq!(given.count(), 0, "what an ADD that failed was given is taken back");
+}
