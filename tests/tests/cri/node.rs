@@ -4,7 +4,6 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use podwire_tests::binary::binary;
 use podwire_tests::containerd::{Containerd, Sandbox};
 use podwire_tests::{Netns, Node};
 use serde_json::Value;
@@ -44,7 +43,9 @@ impl RuntimeNode {
 
 fn install(node: &Node, verb: &str, bin: &Path, conf: &Path) {
     let arguments = ["--bin-dir", bin.to_str().unwrap(), "--conf-dir", conf.to_str().unwrap()];
-    node.podwired(&[&[verb], &arguments[..]].concat()).expect("the plugin is installed and taken away as asked for");
+    let _said = node
+        .podwired(&[&[verb], &arguments[..]].concat())
+        .expect("the plugin is installed and taken away as asked for");
 }
 
 /// A sandbox of a name.
