@@ -98,7 +98,16 @@ impl Controller {
             watch: watch::Watch::default(),
         };
         controller.bring_up()?;
+        controller.devices.release_kept();
         Ok(controller)
+    }
+
+    /// Whether every worker makes a pass when it is woken.
+    ///
+    /// # Errors
+    /// [`SwitchError::Stuck`] names one that does not.
+    pub fn turning(&self) -> Result<(), SwitchError> {
+        self.switch.turning()
     }
 
     fn bring_up(&mut self) -> Result<(), StartError> {

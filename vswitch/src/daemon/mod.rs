@@ -13,6 +13,7 @@ pub mod ledger;
 pub mod netns_dirs;
 mod run;
 pub mod store;
+mod supervised;
 pub mod underlay;
 
 pub use run::main;

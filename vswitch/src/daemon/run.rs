@@ -15,7 +15,9 @@ use super::cleanup::cleanup;
 use super::config::{Config, DEFAULT_PATH};
 use super::controller::{Controller, TICK_MS};
 use super::events::EventBus;
+use super::supervised::{Pulse, StatusLine, tell, tell_alive};
 use crate::sys::clock::unix_ms;
+use crate::sys::notify::{State, alive_interval};
 
 /// podwire's node daemon: a userspace virtual switch for the pods of this node.
 #[derive(Parser, Debug)]
@@ -124,7 +126,8 @@ fn remove(socket: &std::path::Path) {
     let _ = std::fs::remove_file(socket);
 }
 
-/// Ticks the controller and reloads on SIGHUP, until SIGTERM or SIGINT.
+/// Ticks the controller, reloads on SIGHUP, and tells the service manager so, until SIGTERM or SIGINT. All of it in one
+/// loop, so that a control side that hangs is not told to be alive.
 async fn run_until_stopped(daemon: Daemon, path: PathBuf) {
     let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()));
     let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = signals else {
@@ -133,22 +136,44 @@ async fn run_until_stopped(daemon: Daemon, path: PathBuf) {
     };
     let mut tick = tokio::time::interval(Duration::from_millis(TICK_MS));
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    let mut pulse = Pulse::new(alive_interval());
+    let mut status = StatusLine::default();
+    status.ready(daemon.controller().summary());
     loop {
         tokio::select! {
-            _ = terminate.recv() => return,
-            _ = interrupt.recv() => return,
-            _ = hangup.recv() => on_control_thread(&daemon, { let path = path.clone(); move |daemon| reload(daemon, &path) }).await,
-            _ = tick.tick() => on_control_thread(&daemon, |daemon| daemon.controller().tick()).await,
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => {
+                tell(State::Reloading);
+                let path = path.clone();
+                let done = on_control_thread(&daemon, move |daemon| {
+                    reload(daemon, &path);
+                    daemon.controller().summary()
+                });
+                status.ready(done.await.unwrap_or_default());
+            }
+            _ = tick.tick() => {
+                let done = on_control_thread(&daemon, |daemon| {
+                    let mut controller = daemon.controller();
+                    controller.tick();
+                    controller.summary()
+                });
+                done.await.map(|line| status.update(line));
+            }
+            () = pulse.due() => drop(on_control_thread(&daemon, tell_alive).await),
         }
     }
+    tell(State::Stopping);
 }
 
-/// Runs control work beside the runtime, which has one thread only.
-async fn on_control_thread(daemon: &Daemon, work: impl FnOnce(&Daemon) + Send + 'static) {
+/// Runs control work beside the runtime, which has one thread only; none when it panicked.
+async fn on_control_thread<T: Send + 'static>(
+    daemon: &Daemon,
+    work: impl FnOnce(&Daemon) -> T + Send + 'static,
+) -> Option<T> {
     let daemon = daemon.clone();
-    if let Err(error) = tokio::task::spawn_blocking(move || work(&daemon)).await {
-        tracing::error!(%error, "the control side failed; forwarding goes on");
-    }
+    let done = tokio::task::spawn_blocking(move || work(&daemon)).await;
+    done.inspect_err(|error| tracing::error!(%error, "the control side failed; forwarding goes on")).ok()
 }
 
 fn reload(daemon: &Daemon, path: &std::path::Path) {

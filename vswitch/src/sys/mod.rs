@@ -11,6 +11,7 @@ pub mod epoll;
 pub mod ethtool;
 pub mod netlink;
 pub mod netns;
+pub mod notify;
 pub mod packet;
 pub mod tap;
 pub mod udp;
