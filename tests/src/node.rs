@@ -130,6 +130,8 @@ impl Node {
         command.arg("--config").arg(&config).envs(self.spec.environment.iter().cloned());
         command.stdout(log.try_clone().expect("a file can be cloned")).stderr(log);
         self.daemon = Some(command.spawn().expect("nsenter starts"));
+        // With its copies of what a service manager keeps.
+        drop(command);
         self.wait_until_ready();
     }
 

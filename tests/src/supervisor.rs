@@ -78,7 +78,9 @@ impl Supervisor {
         }
         let heard = self.heard();
         let names: Vec<&str> = heard.kept.iter().map(|(name, _)| name.as_str()).collect();
-        command.env("LISTEN_FDS", names.len().to_string()).env("LISTEN_FDNAMES", names.join(":"));
+        if !names.is_empty() {
+            command.env("LISTEN_FDS", names.len().to_string()).env("LISTEN_FDNAMES", names.join(":"));
+        }
         let copies = heard.kept.iter().map(|(_, kept)| kept.try_clone().expect("a descriptor can be copied"));
         let mapped = (LISTEN_FDS_START..).zip(copies).map(|(child_fd, parent_fd)| FdMapping { parent_fd, child_fd });
         command.fd_mappings(mapped.collect()).expect("no number is given twice");

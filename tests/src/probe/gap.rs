@@ -12,8 +12,10 @@ use super::udp::with_receiver;
 
 /// Time between two datagrams.
 const INTERVAL: Duration = Duration::from_millis(1);
-/// How long it sends before and after.
-const MARGIN: Duration = Duration::from_millis(100);
+/// How long it sends before.
+const BEFORE: Duration = Duration::from_millis(100);
+/// How long it sends after: longer than a stack waits that has to ask for a neighbour again.
+const AFTER: Duration = Duration::from_millis(1_500);
 /// How long the receiver waits for the last ones.
 const LAST: Duration = Duration::from_millis(200);
 
@@ -65,9 +67,9 @@ pub fn gap(path: Path<'_>, body: impl FnOnce() + Send) -> io::Result<Gap> {
     };
     let (sent, (received, longest)) = thread::scope(|scope| {
         let probe = scope.spawn(|| with_receiver(path, receive, send));
-        thread::sleep(MARGIN);
+        thread::sleep(BEFORE);
         body();
-        thread::sleep(MARGIN);
+        thread::sleep(AFTER);
         done.store(true, Ordering::Release);
         probe.join().expect("the probe does not panic")
     })?;

@@ -12,8 +12,8 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use podwire_control::model::{self, Mac, PortKind};
 
-pub use self::open::Closing;
 use self::kept::Kept;
+pub use self::open::Closing;
 use self::open::OpenPort;
 use super::config::{Config, Offloads, Uplink, UplinkMtu, Vxlan, XdpUplink as XdpConfig};
 use super::netns_dirs::OutsideNetnsDirs;
