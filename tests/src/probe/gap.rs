@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::Path;
-use super::udp::with_receiver;
+use super::udp::{TellAtEnd, with_receiver};
 
 /// Time between two datagrams.
 const INTERVAL: Duration = Duration::from_millis(1);
@@ -67,10 +67,12 @@ pub fn gap(path: Path<'_>, body: impl FnOnce() + Send) -> io::Result<Gap> {
     };
     let (sent, (received, longest)) = thread::scope(|scope| {
         let probe = scope.spawn(|| with_receiver(path, receive, send));
-        thread::sleep(BEFORE);
-        body();
-        thread::sleep(AFTER);
-        done.store(true, Ordering::Release);
+        {
+            let _tell = TellAtEnd(&done);
+            thread::sleep(BEFORE);
+            body();
+            thread::sleep(AFTER);
+        }
         probe.join().expect("the probe does not panic")
     })?;
     Ok(Gap { sent, lost: sent.saturating_sub(received), longest })
