@@ -13,7 +13,7 @@ use podwire_tests::{Node, NodePlan, Pod, Wire};
 use crate::assert_ping;
 
 /// Pods of each node, and connections across.
-const PODS: u8 = 30;
+const PODS: u8 = 100;
 const STREAMS: usize = 50;
 /// Longest that a connection may stand still: what a restart takes, and what TCP waits between two tries.
 const SILENCE_MAX: Duration = Duration::from_secs(10);

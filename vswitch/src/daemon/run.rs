@@ -158,7 +158,9 @@ async fn run_until_stopped(daemon: Daemon, path: PathBuf) {
                     controller.tick();
                     controller.summary()
                 });
-                done.await.map(|line| status.update(line));
+                if let Some(line) = done.await {
+                    status.update(line);
+                }
             }
             () = pulse.due() => drop(on_control_thread(&daemon, tell_alive).await),
         }
