@@ -27,7 +27,15 @@ BPF := vswitch/bpf
 BENCH := $(TARGET)/bench
 BASELINE := docs/perf/baseline.json
 
-.PHONY: help cargo deps root build cni-static bpf demo check lint test test-demo test-zerocopy bench bench-gate bench-pipeline
+# Where `make install` puts things; the configuration's place is podwired's default.
+PREFIX ?= /usr/local
+DESTDIR ?=
+PROGRAMS := podwired podwire podwire-cni
+UNIT_DIR := $(PREFIX)/lib/systemd/system
+DOC_DIR := $(PREFIX)/share/doc/podwire
+CONFIG := /etc/podwire/podwired.toml
+
+.PHONY: help cargo deps root build cni-static install uninstall deb bpf demo check lint lint-unit test test-demo test-zerocopy bench bench-gate bench-pipeline
 
 help: ## Print this list
 	@echo "podwire, a userspace virtual switch for Kubernetes nodes. Targets:"
@@ -68,6 +76,25 @@ cni-static: deps ## Build podwire-cni without a libc of its node (needs rustup t
 	@"$(CARGO)" build --locked --profile cni -p podwire-cni --target $(STATIC_TRIPLE)
 	@echo "$(TARGET)/$(STATIC_TRIPLE)/cni/podwire-cni"
 
+install: ## Install what `make build` built, with the unit and a configuration; DESTDIR, PREFIX (/usr/local)
+	@for program in $(PROGRAMS); do install -D -m 755 "$(BIN)/$$program" "$(DESTDIR)$(PREFIX)/bin/$$program"; done
+	@install -d "$(DESTDIR)$(UNIT_DIR)" "$(DESTDIR)$(DOC_DIR)"
+	@sed 's|/usr/bin/podwired|$(PREFIX)/bin/podwired|; s|/usr/share/doc|$(PREFIX)/share/doc|' packaging/podwired.service \
+	  > "$(DESTDIR)$(UNIT_DIR)/podwired.service"
+	@install -m 644 docs/configuration.md docs/operations.md "$(DESTDIR)$(DOC_DIR)"
+	@[ -e "$(DESTDIR)$(CONFIG)" ] || install -D -m 644 packaging/podwired.toml "$(DESTDIR)$(CONFIG)"
+	@echo "installed below $(DESTDIR)$(PREFIX); $(CONFIG) says what is true of this node, then: systemctl daemon-reload"
+
+uninstall: ## Remove what `make install` installed; configuration and store stay
+	@for program in $(PROGRAMS); do rm -f "$(DESTDIR)$(PREFIX)/bin/$$program"; done
+	@rm -f "$(DESTDIR)$(UNIT_DIR)/podwired.service"
+	@rm -rf "$(DESTDIR)$(DOC_DIR)"
+
+deb: build ## A Debian package in target/debian, of what `make build` built (needs cargo-deb)
+	@"$(CARGO)" deb --version >/dev/null 2>&1 || { \
+	  echo "cargo-deb is missing: cargo install cargo-deb --locked, then run make deb again" >&2; exit 1; }
+	@"$(CARGO)" deb -p podwire-vswitch --no-build --profile $(PROFILE)
+
 bpf: deps ## Compile the XDP programs anew; their objects are committed
 	@cd $(BPF) && for program in steer redirect take; do \
 	  sum=$$(cat xdp.h $$program.bpf.c | sha256sum | cut -d' ' -f1) && \
@@ -85,7 +112,16 @@ check: cargo ## Fast: format, types and unit tests of the library crates (no roo
 lint: deps
 	@"$(CARGO)" fmt --all -- --check
 	@"$(CARGO)" clippy --locked --workspace --all-features --all-targets -- -D warnings
+	@# systemd is on every node that the unit is for; where it is not installed, there is nothing to check it with.
+	@! command -v systemd-analyze >/dev/null || $(MAKE) lint-unit
 	@bash -n tests/demo.sh && bash -n tests/zerocopy.sh && sh -n tests/zerocopy/guest.sh
+
+# podwired need not be installed here, so another program stands in for it.
+lint-unit:
+	@mkdir -p "$(TARGET)/unit"
+	@sed 's|/usr/bin/podwired|/bin/true|' packaging/podwired.service > "$(TARGET)/unit/podwired.service"
+	@systemd-analyze verify --man=no "$(TARGET)/unit/podwired.service"
+	@systemd-analyze security --offline=yes --threshold=49 packaging/podwired.service >/dev/null
 
 test: root lint ## Everything: format, clippy, all tests, the demo (root: rings run in network namespaces)
 	@"$(CARGO)" build --locked --workspace --all-features --bins

@@ -19,6 +19,7 @@ pub mod pod;
 pub mod probe;
 pub mod reference;
 pub mod sim;
+pub mod supervisor;
 pub mod underlay;
 
 pub use kernel_peer::{KernelPeer, PeerSpec};
@@ -28,4 +29,5 @@ pub use packet::Packet;
 pub use plan::NodePlan;
 pub use pod::Pod;
 pub use sim::{Faults, SimNet, SimPort, SimSwitch};
+pub use supervisor::Supervisor;
 pub use underlay::RemoteNode;

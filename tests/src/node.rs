@@ -22,6 +22,7 @@ use crate::command::{self, Outcome};
 use crate::netns::{Netns, Wire};
 use crate::plan::NodePlan;
 use crate::pod::{POD_INTERFACE, Pod};
+use crate::supervisor::Supervisor;
 use crate::underlay::{RemoteNode, join_underlay};
 
 pub use spec::{NodeSpec, UplinkKind};
@@ -44,6 +45,10 @@ pub struct Node {
     pub netns: Netns,
     /// What the configuration file says.
     pub spec: NodeSpec,
+    /// The service manager that starts the daemon, where there is one.
+    pub supervisor: Option<Supervisor>,
+    /// The program that is started.
+    pub program: PathBuf,
     folder: TempDir,
     daemon: Option<Child>,
 }
@@ -60,7 +65,7 @@ impl Node {
         netns.sysctl("net.ipv4.ip_forward", "1");
         netns.sysctl("net.ipv6.conf.all.forwarding", "1");
         let folder = tempfile::Builder::new().prefix("podwire-test-").tempdir().expect("a temporary folder");
-        Self { netns, spec, folder, daemon: None }
+        Self { netns, spec, supervisor: None, program: binary("podwired"), folder, daemon: None }
     }
 
     /// Two planned nodes on one wire, both daemons running, each knowing the other as a VTEP with its routes.
@@ -124,10 +129,15 @@ impl Node {
         let text = self.spec.toml(&self.socket(), &self.state_dir());
         fs::write(&config, text).expect("the configuration can be written");
         let log = File::options().create(true).append(true).open(self.log_path()).expect("the log can be opened");
-        let mut command = self.netns.command(&binary("podwired"));
+        let mut command = match &self.supervisor {
+            Some(supervisor) => supervisor.command(&self.netns, &self.program),
+            None => self.netns.command(&self.program),
+        };
         command.arg("--config").arg(&config).envs(self.spec.environment.iter().cloned());
         command.stdout(log.try_clone().expect("a file can be cloned")).stderr(log);
         self.daemon = Some(command.spawn().expect("nsenter starts"));
+        // With its copies of what a service manager keeps.
+        drop(command);
         self.wait_until_ready();
     }
 
@@ -154,7 +164,7 @@ impl Node {
             if let Ok(Some(status)) = daemon.try_wait() {
                 return status.success();
             }
-            thread::sleep(Duration::from_millis(10));
+            thread::sleep(Duration::from_millis(1));
         }
         let _ = daemon.kill();
         let _ = daemon.wait();

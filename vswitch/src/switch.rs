@@ -16,7 +16,7 @@ use crate::id::{MonoNs, PortId};
 use crate::limits::{PORTS_MAX, WORKER_COMMANDS_MAX, WORKERS_MAX};
 use crate::port::{PortRx, PortTx};
 use crate::snapshot::Snapshot;
-use crate::stats::{Totals, WorkerStats};
+use crate::stats::{Event, Totals, WorkerStats};
 use crate::worker::{Command, PollMode, Report, Shared, WorkerSetup, run, waker};
 
 /// How long a worker may take to answer before the switch calls it stuck.
@@ -210,14 +210,27 @@ impl Switch {
         self.wait_for(generation).map(|()| generation)
     }
 
+    /// Wakes every worker, and returns once each has made a pass.
+    ///
+    /// # Errors
+    /// [`SwitchError::Stuck`] when one does not.
+    pub fn turning(&self) -> Result<(), SwitchError> {
+        let passes = |worker: &WorkerHandle| worker.shared.stats.event(Event::Passes);
+        let before: Vec<u64> = self.workers.iter().map(passes).collect();
+        self.wait_while(|number, worker| passes(worker) == before[number])
+    }
+
     fn wait_for(&self, generation: u64) -> Result<(), SwitchError> {
-        let behind = |worker: &WorkerHandle| worker.shared.seen.load(Ordering::Acquire) < generation;
-        for worker in self.workers.iter().filter(|worker| behind(worker)) {
+        self.wait_while(|_, worker| worker.shared.seen.load(Ordering::Acquire) < generation)
+    }
+
+    fn wait_while(&self, behind: impl Fn(usize, &WorkerHandle) -> bool) -> Result<(), SwitchError> {
+        for (_, worker) in self.workers.iter().enumerate().filter(|(number, worker)| behind(*number, worker)) {
             worker.shared.waker.wake();
         }
         let mut patience = Patience::new();
         for (number, worker) in self.workers.iter().enumerate() {
-            while behind(worker) {
+            while behind(number, worker) {
                 std::thread::sleep(patience.nap().ok_or(SwitchError::Stuck(number))?);
             }
         }

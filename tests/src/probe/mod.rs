@@ -4,6 +4,7 @@
 
 pub mod capture;
 pub mod fragment;
+pub mod gap;
 pub mod iperf;
 pub mod pattern;
 pub mod ping;

@@ -64,8 +64,9 @@ pub fn exchange(path: Path<'_>, size: usize, count: usize) -> io::Result<Exchang
     with_receiver(path, |socket| echo(socket, &done), send).map(|(result, ())| result)
 }
 
-/// Ends the echo however the sender ends.
-struct TellAtEnd<'a>(&'a AtomicBool);
+/// Ends another thread's work however its holder ends.
+#[derive(Debug)]
+pub struct TellAtEnd<'a>(pub &'a AtomicBool);
 
 impl Drop for TellAtEnd<'_> {
     fn drop(&mut self) {

@@ -22,6 +22,7 @@ mod reload;
 mod restart;
 mod stream;
 mod stuck;
+mod supervised;
 mod trace;
 mod vanish;
 mod veth;

@@ -11,10 +11,10 @@ use podwire_tests::Node;
 use crate::api::{Api, node, pod, refused, route};
 
 /// The daemon's only worker, held by ptrace(2); the other threads go on.
-struct Held(Pid);
+pub(crate) struct Held(Pid);
 
 impl Held {
-    fn new(node: &Node) -> Self {
+    pub(crate) fn new(node: &Node) -> Self {
         let threads = format!("/proc/{}/task", node.pid().unwrap());
         let named = |entry: &fs::DirEntry| fs::read_to_string(entry.path().join("comm")).unwrap().trim() == "worker-0";
         let worker = fs::read_dir(threads).unwrap().map(Result::unwrap).find(named).expect("there is a worker");

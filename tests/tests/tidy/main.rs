@@ -5,6 +5,7 @@ mod coverage;
 mod docs;
 mod layers;
 mod licences;
+mod packaging;
 mod rules;
 mod source;
 

@@ -127,9 +127,18 @@ impl Controller {
         }
         controller.reconcile_attachments();
         controller.bring_up()?;
+        controller.devices.release_kept();
         controller.carry_out_spool();
         controller.nat.sync_or_warn();
         Ok(controller)
+    }
+
+    /// Whether every worker makes a pass when it is woken.
+    ///
+    /// # Errors
+    /// [`SwitchError::Stuck`] names one that does not.
+    pub fn turning(&self) -> Result<(), SwitchError> {
+        self.switch.turning()
     }
 
     fn bring_up(&mut self) -> Result<(), StartError> {

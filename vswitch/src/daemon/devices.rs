@@ -2,6 +2,7 @@
 //!
 //! Knows how a pod's interface, the host's TAP and the uplink are to be made; not what is forwarded between them.
 
+mod kept;
 mod open;
 
 use std::collections::HashMap;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use podwire_control::model::{self, Mac, PortKind};
 
+use self::kept::Kept;
 pub use self::open::Closing;
 use self::open::OpenPort;
 use super::config::{Config, Offloads, Uplink, UplinkMtu, Vxlan, XdpUplink as XdpConfig};
@@ -69,6 +71,8 @@ pub struct Devices {
     gso_bytes_max: u32,
     allowed: Offloads,
     ports: HashMap<String, OpenPort>,
+    /// TAPs that the service manager kept, until their ports are opened.
+    kept: Kept,
     /// What the kernel had counted for veth-xdp ports that were closed; none while there was none.
     closed_veths: Option<XskStatistics>,
     uplink: Option<Arc<UdpStatus>>,
@@ -88,7 +92,8 @@ impl Devices {
         let gso_bytes_max = if has_uplink { TUNNEL_GSO_BYTES_MAX } else { GSO_BYTES_MAX };
         let (ports, table) = (HashMap::new(), HashMap::new());
         let (closed_veths, uplink, xdp, underlay) = (None, None, None, None);
-        Self { workers, gso_bytes_max, allowed, ports, closed_veths, uplink, xdp, underlay, table }
+        let kept = Kept::take_back();
+        Self { workers, gso_bytes_max, allowed, ports, kept, closed_veths, uplink, xdp, underlay, table }
     }
 
     /// What the compiler is told.
@@ -153,7 +158,7 @@ impl Devices {
     pub fn open_pod(&mut self, port: &model::Port, node: &NodeSpec, mtu: u16) -> Result<PortHalves, DeviceError> {
         let (spec, name) = (self.pod_spec(port, node, mtu), port.name.as_str());
         let opened = match port.kind {
-            PortKind::Tap => OpenPort::tap(&spec, self.workers, self.tap_offloads()),
+            PortKind::Tap => OpenPort::tap(name, &spec, self.workers, self.tap_offloads(), &mut self.kept),
             PortKind::VethXdp => OpenPort::veth(name, &spec, self.workers),
         };
         opened.map(|opened| self.keep(name, opened))
@@ -222,7 +227,8 @@ impl Devices {
         spec.gso_bytes_max = self.gso_bytes_max;
         spec.addresses = node.gateways().map(IpNet::from).collect();
         spec.routes = host_routes(node);
-        OpenPort::tap(&spec, self.workers, self.tap_offloads()).map(|opened| self.keep(HOST_PORT, opened))
+        let opened = OpenPort::tap(HOST_PORT, &spec, self.workers, self.tap_offloads(), &mut self.kept);
+        opened.map(|opened| self.keep(HOST_PORT, opened))
     }
 
     /// Brings the host's routes in line with changed cluster CIDRs.
@@ -329,11 +335,19 @@ impl Devices {
         }
     }
 
+    /// Lets go of what the service manager kept and no port has asked for; for when all were opened.
+    pub fn release_kept(&mut self) {
+        self.kept.release();
+    }
+
     /// Takes a port's device out of the table; [`Closing::finish`] ends it, once no worker has its halves any more.
     #[must_use]
     pub fn close(&mut self, name: &str) -> Closing {
         self.table.remove(name);
         let open = self.ports.remove(name);
+        if let Some(open) = &open {
+            open.release(name);
+        }
         if let Some(counted) = open.as_ref().and_then(OpenPort::xsk_statistics) {
             self.closed_veths = Some(self.closed_veths.unwrap_or_default() + counted);
         }

@@ -17,6 +17,8 @@ pub mod nat;
 pub mod netns_dirs;
 mod run;
 pub mod store;
+mod supervised;
 pub mod underlay;
+mod verbs;
 
 pub use run::main;

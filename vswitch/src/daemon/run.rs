@@ -11,12 +11,14 @@ use podwire_control::service;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::backend::Daemon;
-use super::cleanup::cleanup;
 use super::config::{Config, DEFAULT_PATH};
 use super::controller::{Controller, TICK_MS};
 use super::events::EventBus;
-use super::install::{Install, InstallError, Places, install, uninstall};
+use super::install::{Install, Places};
+use super::supervised::{Pulse, StatusLine, tell, tell_alive};
+use super::verbs;
 use crate::sys::clock::unix_ms;
+use crate::sys::notify::{State, alive_interval};
 
 /// podwire's node daemon: a userspace virtual switch for the pods of this node.
 #[derive(Parser, Debug)]
@@ -51,10 +53,10 @@ pub fn main() -> ExitCode {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi).init();
     let args = Args::parse();
     match args.command {
-        Some(Verb::Check) => return check(&args.config),
-        Some(Verb::Cleanup) => return clean(&args.config),
-        Some(Verb::InstallCni(arguments)) => return install_cni(&args.config, &arguments),
-        Some(Verb::UninstallCni(places)) => return tell(uninstall(&places)),
+        Some(Verb::Check) => return verbs::check(&args.config),
+        Some(Verb::Cleanup) => return verbs::cleanup(&args.config),
+        Some(Verb::InstallCni(what)) => return verbs::install_cni(&args.config, &what),
+        Some(Verb::UninstallCni(places)) => return verbs::uninstall_cni(&places),
         None => {}
     }
     match serve(args.config) {
@@ -62,72 +64,6 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // Each error's own sentence names its cause already.
             tracing::error!("{error}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// Says what is wrong with the configuration, all of it at once; a person reads it, so it goes to no log.
-#[allow(clippy::print_stdout, reason = "the answer of `podwired check`")]
-fn check(path: &std::path::Path) -> ExitCode {
-    match Config::load(path) {
-        Ok(_) => {
-            println!("{} is fine", path.display());
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// Takes away what is left of podwired, and says what that was; a person reads it, so it goes to no log.
-#[allow(clippy::print_stdout, reason = "the answer of `podwired cleanup`")]
-fn clean(path: &std::path::Path) -> ExitCode {
-    let config = match Config::load(path) {
-        Ok(config) => config,
-        Err(error) => {
-            eprintln!("{error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    match cleanup(&config) {
-        Ok(cleaned) => {
-            cleaned.removed.iter().for_each(|what| println!("removed {what}"));
-            cleaned.failed.iter().for_each(|what| eprintln!("could not remove {what}"));
-            if cleaned.removed.is_empty() && cleaned.failed.is_empty() {
-                println!("nothing of podwired is left");
-            }
-            if cleaned.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-        }
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn install_cni(path: &std::path::Path, arguments: &Install) -> ExitCode {
-    match Config::load(path) {
-        Ok(config) => tell(install(&config, arguments)),
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// Says what was done, to a person.
-#[allow(clippy::print_stdout, reason = "the answer of `podwired install-cni` and `podwired uninstall-cni`")]
-fn tell(done: Result<Vec<String>, InstallError>) -> ExitCode {
-    match done {
-        Ok(said) => {
-            said.iter().for_each(|line| println!("{line}"));
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("{error}");
             ExitCode::FAILURE
         }
     }
@@ -157,7 +93,8 @@ fn remove(socket: &std::path::Path) {
     let _ = std::fs::remove_file(socket);
 }
 
-/// Ticks the controller and reloads on SIGHUP, until SIGTERM or SIGINT.
+/// Ticks the controller, reloads on SIGHUP, and tells the service manager so, until SIGTERM or SIGINT. All of it in one
+/// loop, so that a control side that hangs is not told to be alive.
 async fn run_until_stopped(daemon: Daemon, path: PathBuf) {
     let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()));
     let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = signals else {
@@ -166,22 +103,46 @@ async fn run_until_stopped(daemon: Daemon, path: PathBuf) {
     };
     let mut tick = tokio::time::interval(Duration::from_millis(TICK_MS));
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    let mut pulse = Pulse::new(alive_interval());
+    let mut status = StatusLine::default();
+    status.ready(daemon.controller().summary());
     loop {
         tokio::select! {
-            _ = terminate.recv() => return,
-            _ = interrupt.recv() => return,
-            _ = hangup.recv() => on_control_thread(&daemon, { let path = path.clone(); move |daemon| reload(daemon, &path) }).await,
-            _ = tick.tick() => on_control_thread(&daemon, |daemon| daemon.controller().tick()).await,
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => {
+                tell(State::Reloading);
+                let path = path.clone();
+                let done = on_control_thread(&daemon, move |daemon| {
+                    reload(daemon, &path);
+                    daemon.controller().summary()
+                });
+                status.ready(done.await.unwrap_or_default());
+            }
+            _ = tick.tick() => {
+                let done = on_control_thread(&daemon, |daemon| {
+                    let mut controller = daemon.controller();
+                    controller.tick();
+                    controller.summary()
+                });
+                if let Some(line) = done.await {
+                    status.update(line);
+                }
+            }
+            () = pulse.due() => drop(on_control_thread(&daemon, tell_alive).await),
         }
     }
+    tell(State::Stopping);
 }
 
-/// Runs control work beside the runtime, which has one thread only.
-async fn on_control_thread(daemon: &Daemon, work: impl FnOnce(&Daemon) + Send + 'static) {
+/// Runs control work beside the runtime, which has one thread only; none when it panicked.
+async fn on_control_thread<T: Send + 'static>(
+    daemon: &Daemon,
+    work: impl FnOnce(&Daemon) -> T + Send + 'static,
+) -> Option<T> {
     let daemon = daemon.clone();
-    if let Err(error) = tokio::task::spawn_blocking(move || work(&daemon)).await {
-        tracing::error!(%error, "the control side failed; forwarding goes on");
-    }
+    let done = tokio::task::spawn_blocking(move || work(&daemon)).await;
+    done.inspect_err(|error| tracing::error!(%error, "the control side failed; forwarding goes on")).ok()
 }
 
 fn reload(daemon: &Daemon, path: &std::path::Path) {

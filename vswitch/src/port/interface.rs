@@ -233,6 +233,7 @@ pub(super) fn configure(
         // Kernels before 4.16 refuse; super-frames are then longer and need two sends towards the uplink.
         let _slower = netlink.set_gso_max_size(link.index, spec.gso_bytes_max);
     }
+    keep_neighbours(&spec.ifname);
     configure_ipv6(spec);
     if let Some(loopback) = netlink.find_link("lo")?.filter(|loopback| !loopback.up) {
         netlink.set_up(loopback.index)?;
@@ -277,6 +278,13 @@ fn drifts(netlink: &mut Netlink, spec: &InterfaceSpec, index: u32) -> Result<Vec
         }
     }
     Ok(drifts)
+}
+
+/// Has the stack remember its neighbours while podwired is away, which the kernel takes for a lost carrier: who asks anew
+/// meanwhile gets no answer, and asks again only after a second. Linux 5.16 has these.
+fn keep_neighbours(ifname: &str) {
+    set_ipv4_conf(ifname, "arp_evict_nocarrier", "0");
+    set_ipv6_conf(ifname, "ndisc_evict_nocarrier", "0");
 }
 
 /// Before the device is up, so that its link-local address is usable at once too: no duplicate address detection,

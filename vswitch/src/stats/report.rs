@@ -156,6 +156,12 @@ impl WorkerStats {
         WorkerReport { ports, events: std::array::from_fn(|at| self.events[at].get()) }
     }
 
+    /// How often this worker counted an event.
+    #[must_use]
+    pub fn event(&self, event: Event) -> u64 {
+        self.events[event.index()].get()
+    }
+
     /// What this worker counted for one port.
     #[must_use]
     pub fn port_report(&self, port: PortId) -> PortReport {

@@ -12,6 +12,7 @@ pub mod ethtool;
 pub mod netlink;
 pub mod netns;
 pub mod nft;
+pub mod notify;
 pub mod packet;
 pub mod tap;
 pub mod udp;

@@ -3,7 +3,7 @@
 //! A thread that has entered another namespace is never reused: [`in_netns`] makes one for the purpose and ends it.
 //! Which paths are allowed at all is the daemon's decision, not made here.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
@@ -63,6 +63,13 @@ pub struct NetnsId {
     pub ino: u64,
 }
 
+impl From<Metadata> for NetnsId {
+    /// Of a file of nsfs.
+    fn from(file: Metadata) -> Self {
+        Self { dev: file.dev(), ino: file.ino() }
+    }
+}
+
 /// An open namespace. It stays alive while this is held, also when its path is gone.
 #[derive(Debug)]
 pub struct NetnsHandle {
@@ -98,8 +105,7 @@ impl NetnsHandle {
         if system.filesystem_type() != NSFS_MAGIC || namespace_kind(&file) != Some(libc::CLONE_NEWNET) {
             return Err(not_a_namespace());
         }
-        let metadata = file.metadata().map_err(open_error)?;
-        let id = NetnsId { dev: metadata.dev(), ino: metadata.ino() };
+        let id = file.metadata().map_err(open_error)?.into();
         Ok(Self { file, path: path.to_owned(), id })
     }
 
@@ -133,8 +139,7 @@ fn namespace_kind(file: &File) -> Option<i32> {
 /// name the path is there again, but the identity is another.
 #[must_use]
 pub fn identity_of(path: &Path) -> Option<NetnsId> {
-    let metadata = fs::metadata(path).ok()?;
-    Some(NetnsId { dev: metadata.dev(), ino: metadata.ino() })
+    fs::metadata(path).ok().map(NetnsId::from)
 }
 
 /// Runs `work` inside the namespace, on a thread of its own that ends with it, and gives back its result.

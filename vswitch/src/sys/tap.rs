@@ -5,12 +5,15 @@
 //! these ioctls are here. `IFF_NAPI` stays off: it does not pay. What the header means is `port::tap`'s affair.
 
 use std::ffi::{CString, c_int, c_uint};
+use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::uio::{readv, writev};
+
+use super::netns::NetnsId;
 
 /// Driver kind of TAP devices in `ip -d link`.
 pub const LINK_KIND: &str = "tun";
@@ -23,12 +26,18 @@ pub const QUEUES_MAX: usize = 256;
 const BUSY_RETRIES: usize = 20;
 const BUSY_RETRY_AFTER: Duration = Duration::from_millis(10);
 
+/// What every queue is opened with.
+const QUEUE_FLAGS: c_int = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
+
 const TUN_PATH: &str = "/dev/net/tun";
 
 nix::ioctl_write_int!(tun_set_offload, b'T', 208);
 nix::ioctl_write_ptr!(tun_set_vnet_header_size, b'T', 216, c_int);
+nix::ioctl_read!(tun_get_vnet_header_size, b'T', 215, c_int);
 nix::ioctl_write_int!(tun_set_persist, b'T', 203);
 nix::ioctl_write_ptr!(tun_set_interface, b'T', 202, c_int);
+nix::ioctl_read!(tun_get_interface, b'T', 210, c_uint);
+nix::ioctl_none!(tun_get_netns, b'T', 227);
 
 /// What can go wrong with a TAP device.
 #[derive(Debug, thiserror::Error)]
@@ -157,6 +166,54 @@ pub fn open(name: &str, queues: usize, wanted: TapOffloads) -> Result<OpenTap, T
     Ok(OpenTap { queues, offloads })
 }
 
+/// Goes on with queues of a device that were open all the time; [`identify`] has told which it is.
+///
+/// # Errors
+/// [`TapError::Refused`].
+pub fn resume(name: &str, queues: Vec<OwnedFd>, wanted: TapOffloads) -> Result<OpenTap, TapError> {
+    let refused =
+        |action| move |errno: Errno| TapError::Refused { action, name: name.to_owned(), source: errno.into() };
+    let first = queues.first().ok_or(Errno::EBADF).map_err(refused("resume"))?;
+    let offloads = set_offloads(first, wanted).map_err(refused("set the offloads of"))?;
+    Ok(OpenTap { queues, offloads })
+}
+
+/// Which device a queue is of.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TapIdentity {
+    /// Its name.
+    pub ifname: String,
+    /// The namespace it is in.
+    pub netns: NetnsId,
+}
+
+/// The device behind a descriptor of unknown origin; none when it is no attached queue of a TAP device as [`open`] makes
+/// them, or its device is gone. Needs Linux 5.0.
+#[must_use]
+pub fn identify(queue: BorrowedFd<'_>) -> Option<TapIdentity> {
+    // SAFETY: all-zero is a valid ifreq.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    // SAFETY: TUNGETIFF writes an ifreq, though its number says unsigned int; `request` is one and outlives the call.
+    // Descriptors of other kinds do not know the number.
+    unsafe { tun_get_interface(queue.as_raw_fd(), (&raw mut request).cast()) }.ok()?;
+    // SAFETY: TUNGETIFF sets the flags.
+    let flags = c_int::from(unsafe { request.ifr_ifru.ifru_flags });
+    let told = libc::IFF_TUN | libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR | libc::IFF_DETACH_QUEUE;
+    let mut size: c_int = 0;
+    // SAFETY: the ioctl writes one int, which outlives the call.
+    unsafe { tun_get_vnet_header_size(queue.as_raw_fd(), &raw mut size) }.ok()?;
+    if flags & told != QUEUE_FLAGS || usize::try_from(size) != Ok(VNET_HEADER_BYTES) {
+        return None;
+    }
+    // SAFETY: an ioctl without a pointer on a TUN descriptor; it opens the device's namespace.
+    let netns = unsafe { tun_get_netns(queue.as_raw_fd()) }.ok()?;
+    // SAFETY: the descriptor is new and nobody else's.
+    let netns = unsafe { OwnedFd::from_raw_fd(netns) };
+    let letters = request.ifr_name.iter().map(|letter| letter.to_ne_bytes()[0]).take_while(|&letter| letter != 0);
+    let ifname = String::from_utf8(letters.collect()).ok()?;
+    Some(TapIdentity { ifname, netns: File::from(netns).metadata().ok()?.into() })
+}
+
 /// Opens in the mode the number of queues asks for, else in the other: EINVAL says that the name is there as something
 /// else, be it only with queues in the other mode.
 fn open_either(name: &str, queues: usize) -> Result<Vec<OwnedFd>, Errno> {
@@ -185,7 +242,7 @@ fn open_single(name: &str) -> Result<Vec<OwnedFd>, Errno> {
 
 /// Several queues of one device.
 fn open_multi(name: &str, queues: usize) -> Result<Vec<OwnedFd>, Errno> {
-    let flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR | libc::IFF_MULTI_QUEUE;
+    let flags = QUEUE_FLAGS | libc::IFF_MULTI_QUEUE;
     let opened = (0..queues).map(|_| attach(name, flags)).collect::<Result<Vec<_>, _>>()?;
     // SAFETY: an ioctl without a pointer on an open TUN descriptor.
     unsafe { tun_set_persist(opened[0].as_raw_fd(), 1) }?;
@@ -251,6 +308,8 @@ pub fn write_frame(queue: BorrowedFd<'_>, spans: &[IoSlice<'_>]) -> Result<(), E
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+
     use super::*;
     use crate::sys::netns::testing::TestNetns;
 
@@ -272,6 +331,30 @@ mod tests {
         for part in ["\"type\":\"tap\"", "\"pi\":false", "\"vnet_hdr\":true", "\"persist\":true"] {
             assert!(shown.contains(part), "{part} in {shown}");
         }
+    }
+
+    #[test]
+    fn a_queue_tells_its_device_and_goes_on_with_what_is_wanted_now() {
+        let netns = TestNetns::new();
+        let (one, many) = netns.enter(|| (open_all("eth0", 1).unwrap(), open_all("eth1", 2).unwrap()));
+        let told = |ifname: &str| Some(TapIdentity { ifname: ifname.to_owned(), netns: netns.handle().id() });
+        assert_eq!(identify(one.queues[0].as_fd()), told("eth0"));
+        assert_eq!(identify(many.queues[1].as_fd()), told("eth1"));
+        netns.ip("link set eth0 name net0");
+        assert_eq!(identify(one.queues[0].as_fd()), told("net0"));
+        assert_eq!(resume("net0", one.queues, TapOffloads::NONE).unwrap().offloads, TapOffloads::NONE);
+        netns.ip("link del eth1");
+        assert_eq!(identify(many.queues[1].as_fd()), None, "its device is gone");
+    }
+
+    #[test]
+    fn what_is_no_queue_of_ours_has_no_device() {
+        let netns = TestNetns::new();
+        assert_eq!(identify(std::fs::File::open("/dev/null").unwrap().as_fd()), None);
+        assert_eq!(identify(std::net::UdpSocket::bind("127.0.0.1:0").unwrap().as_fd()), None);
+        let plain = netns.enter(|| attach("eth0", libc::IFF_TAP | libc::IFF_NO_PI).unwrap());
+        assert_eq!(identify(plain.as_fd()), None, "without virtio_net_hdr");
+        assert_eq!(identify(std::fs::File::open(TUN_PATH).unwrap().as_fd()), None, "no device yet");
     }
 
     #[test]

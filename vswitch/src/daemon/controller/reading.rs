@@ -71,6 +71,13 @@ impl Controller {
         }
     }
 
+    /// One line for `systemctl status`.
+    pub fn summary(&self) -> String {
+        let effective = self.ledger.effective();
+        let (ports, vteps) = (effective.ports().count(), effective.vteps().count());
+        format!("{ports} ports, {} closed, {vteps} remote VTEPs", self.closed.len())
+    }
+
     fn all_warnings(&self) -> Vec<String> {
         let mut warnings = self.warnings.clone();
         warnings.extend(self.devices.xdp().and_then(Result::err).map(|why| format!("uplink: {why}")));

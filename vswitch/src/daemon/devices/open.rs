@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 
 use super::DeviceError;
+use super::kept::{self, Kept};
 use crate::compile::Device;
 use crate::port::interface::{Interface, InterfaceSpec};
 use crate::port::tap::TapPort;
@@ -35,13 +36,23 @@ pub(super) struct OpenPort {
 }
 
 impl OpenPort {
-    /// Opens a TAP with these offloads, as far as the kernel has them.
+    /// Opens a port's TAP with these offloads, as far as the kernel has them, or goes on with the queues that were kept of
+    /// it. The new one is kept from here on.
     pub(super) fn tap(
+        port: &str,
         spec: &InterfaceSpec,
         workers: usize,
         allowed: TapOffloads,
+        kept: &mut Kept,
     ) -> Result<(Self, PortHalves), DeviceError> {
-        let tap = TapPort::open(spec, 1, allowed)?;
+        let tap = match kept.claim(port, spec) {
+            Some(queues) => TapPort::resume(spec, queues, allowed).inspect_err(|_| kept::drop_kept(port))?,
+            None => {
+                let tap = TapPort::open(spec, 1, allowed)?;
+                kept::keep(port, &tap);
+                tap
+            }
+        };
         let caps = tap.caps();
         let tx = (0..workers).map(|worker| -> Box<dyn PortTx> { Box::new(tap.tx(worker)) }).collect();
         let halves = PortHalves { rx: RxHalves::One(Box::new(tap.rx(0))), tx };
@@ -136,6 +147,14 @@ impl OpenPort {
         match &self.made {
             Made::Tap(_) => false,
             Made::Veth(veth) => !veth.is_there(netlink),
+        }
+    }
+
+    /// Has the service manager let go of it, so that it keeps no namespace alive.
+    pub(super) fn release(&self, port: &str) {
+        match &self.made {
+            Made::Tap(_) => kept::drop_kept(port),
+            Made::Veth(_) => {}
         }
     }
 

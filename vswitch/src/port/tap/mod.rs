@@ -19,7 +19,7 @@ use super::interface::{Interface, InterfaceError, InterfaceSpec, inside};
 use super::{Outgoing, PortCaps, PortRx, PortTx, RxStatus, TxError};
 use crate::frame::{Batch, FramePool};
 use crate::sys::netns::NetnsHandle;
-use crate::sys::tap::{TapOffloads, VNET_HEADER_BYTES, read_frame, write_frame};
+use crate::sys::tap::{self, OpenTap, TapError, TapOffloads, VNET_HEADER_BYTES, read_frame, write_frame};
 
 /// A TAP device with its open queues.
 #[derive(Debug)]
@@ -44,8 +44,23 @@ impl TapPort {
     /// # Errors
     /// [`TapPortError`]; nothing is left behind that was not there.
     pub fn open(spec: &InterfaceSpec, queues: usize, allowed: TapOffloads) -> Result<Self, TapPortError> {
+        Self::set_up(spec, || tap::open(&spec.ifname, queues, allowed))
+    }
+
+    /// Goes on with queues of this very device that were open all the time ([`tap::identify`]), and what lies in them.
+    ///
+    /// # Errors
+    /// [`TapPortError`].
+    pub fn resume(spec: &InterfaceSpec, queues: Vec<OwnedFd>, allowed: TapOffloads) -> Result<Self, TapPortError> {
+        Self::set_up(spec, || tap::resume(&spec.ifname, queues, allowed))
+    }
+
+    fn set_up(
+        spec: &InterfaceSpec,
+        open: impl FnOnce() -> Result<OpenTap, TapError> + Send,
+    ) -> Result<Self, TapPortError> {
         let netns = spec.netns.as_deref().map(NetnsHandle::open).transpose().map_err(InterfaceError::from)?;
-        let opened = inside(netns.as_ref(), || setup::open_and_configure(spec, queues, allowed));
+        let opened = inside(netns.as_ref(), || setup::open_and_configure(spec, open));
         let (tap, index) = opened.map_err(InterfaceError::from)??;
         let queues = tap.queues.into_iter().map(Arc::new).collect();
         Ok(Self { interface: Interface::new(&spec.ifname, index, netns), queues, offloads: tap.offloads })
@@ -55,6 +70,11 @@ impl TapPort {
     #[must_use]
     pub fn interface(&self) -> &Interface {
         &self.interface
+    }
+
+    /// The queues' descriptors.
+    pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.queues.iter().map(|queue| queue.as_fd())
     }
 
     /// Queues it has, each with one receiving half.

@@ -2,7 +2,7 @@
 
 use crate::port::interface::{InterfaceError, InterfaceSpec, configure, other_device};
 use crate::sys::netlink::Netlink;
-use crate::sys::tap::{LINK_KIND, OpenTap, TapError, TapOffloads, open};
+use crate::sys::tap::{LINK_KIND, OpenTap, TapError};
 
 /// What can go wrong when a TAP port is set up.
 #[derive(Debug, thiserror::Error)]
@@ -19,8 +19,7 @@ pub enum TapPortError {
 /// could not be finished is removed again.
 pub(super) fn open_and_configure(
     spec: &InterfaceSpec,
-    queues: usize,
-    allowed: TapOffloads,
+    open: impl FnOnce() -> Result<OpenTap, TapError>,
 ) -> Result<(OpenTap, u32), TapPortError> {
     let failed = |source| InterfaceError::Netlink { ifname: spec.ifname.clone(), source };
     let mut netlink = Netlink::open().map_err(failed)?;
@@ -28,7 +27,7 @@ pub(super) fn open_and_configure(
     if let Some(other) = before.as_ref().filter(|link| link.kind.as_deref() != Some(LINK_KIND)) {
         return Err(other_device(other, "TAP").into());
     }
-    let tap = open(&spec.ifname, queues, allowed)?;
+    let tap = open()?;
     let link = netlink.link(&spec.ifname).map_err(failed)?;
     let index = link.index;
     match configure(&mut netlink, spec, &[], &link) {

@@ -8,6 +8,7 @@ use super::*;
 use crate::frame::{Checksum, Frame, GsoKind};
 use crate::port::interface::{GSO_BYTES_MAX, InterfaceRoute, TUNNEL_GSO_BYTES_MAX};
 use crate::port::{Piece, Pieces};
+use crate::sys::clock::mono_now;
 use crate::sys::epoll::{Epoll, Events};
 use crate::sys::netlink::Netlink;
 use crate::sys::netns::testing::TestNetns;
@@ -383,4 +384,23 @@ fn another_device_of_the_name_is_left_alone() {
         "{error}"
     );
     assert!(netns.ip("link show").contains("eth0"));
+}
+
+#[test]
+fn neighbours_are_remembered_while_nobody_has_the_device_open() {
+    let netns = TestNetns::new();
+    let spec = spec(&netns);
+    let port = TapPort::create(&spec).unwrap();
+    let known = |family: &str| netns.ip(&format!("{family} neigh show dev {}", spec.ifname));
+    netns.ip(&format!("neigh replace 10.244.1.77 lladdr 02:00:00:00:00:77 dev {} nud stale", spec.ifname));
+    netns.ip(&format!("neigh replace fd00:244:1::77 lladdr 02:00:00:00:00:77 dev {} nud stale", spec.ifname));
+    drop(port);
+    let began = mono_now();
+    while !netns.ip(&format!("link show dev {}", spec.ifname)).contains("state DOWN") {
+        assert!(mono_now().since(began) < 5_000_000_000, "the kernel tells of the lost carrier");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    for family in ["-4", "-6"] {
+        assert!(known(family).contains("02:00:00:00:00:77"), "{family}: {}", known(family));
+    }
 }
