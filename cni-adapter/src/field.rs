@@ -17,12 +17,16 @@ impl<'a> Field<'a> {
         Self { name: String::new(), value: Some(value) }
     }
 
-    /// A key of an object.
+    /// A key of an object, in whatever case where nothing has it exactly so: runtimes in Go write `HostPort` for `hostPort`
+    /// (containerd does), since Go's decoder takes one for the other.
     pub(crate) fn get(&self, key: &str) -> Result<Self, Failure> {
         let name = if self.name.is_empty() { key.to_owned() } else { format!("{}.{key}", self.name) };
         let value = match self.value {
             None => None,
-            Some(Value::Object(object)) => object.get(key).filter(|value| !value.is_null()),
+            Some(Value::Object(object)) => {
+                let alike = || object.iter().find(|(other, _)| other.eq_ignore_ascii_case(key)).map(|(_, value)| value);
+                object.get(key).or_else(alike).filter(|value| !value.is_null())
+            }
             Some(_) => return Err(self.wrong("an object is needed")),
         };
         Ok(Self { name, value })

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use podwire_control::model::{Bandwidth, HostPort, Mac, RateLimit, Transport, read};
+use podwire_control::model::{Bandwidth, Bits, HostPort, Mac, RateLimit, Transport, read};
 use serde_json::Value;
 
 use crate::environment::Args;
@@ -118,6 +118,10 @@ fn mapping(item: &Field<'_>, host_port: u16) -> Result<HostPort, Failure> {
     })
 }
 
+/// What runtimes write for a burst when the pod's annotations name only a rate: the most their type holds (Docker's shim,
+/// containerd). By that much the limit would hardly ever be felt.
+const BURSTS_NOT_NAMED: [u64; 2] = [i32::MAX as u64, u32::MAX as u64];
+
 /// Rate and burst of one direction; neither, or 0, is no limit.
 fn rate(field: &Field<'_>, rate: &str, burst: &str) -> Result<Option<RateLimit>, Failure> {
     let (rate, burst) = (field.get(rate)?, field.get(burst)?);
@@ -126,7 +130,10 @@ fn rate(field: &Field<'_>, rate: &str, burst: &str) -> Result<Option<RateLimit>,
         (0, 0) => Ok(None),
         (0, _) => Err(rate.wrong(RATE_REMEDY)),
         (_, 0) => Err(burst.wrong(RATE_REMEDY)),
-        (bits_per_s, burst_bits) => Ok(Some(RateLimit { bits_per_s, burst_bits })),
+        (rate, burst) => {
+            let named = Some(Bits(burst)).filter(|_| !BURSTS_NOT_NAMED.contains(&burst));
+            Ok(Some(RateLimit::new(Bits(rate), named)))
+        }
     }
 }
 
@@ -181,11 +188,24 @@ mod tests {
 
     #[test]
     fn a_direction_is_limited_when_rate_and_burst_are_given() {
-        let bandwidth =
-            json!({"ingressRate": 0, "ingressBurst": 0, "egressRate": 1_000_000, "egressBurst": 2_147_483_647});
-        let egress = Some(RateLimit { bits_per_s: 1_000_000, burst_bits: 2_147_483_647 });
+        let bandwidth = json!({"ingressRate": 0, "ingressBurst": 0, "egressRate": 1_000_000, "egressBurst": 2_000_000});
+        let egress = Some(RateLimit { bits_per_s: 1_000_000, burst_bits: 2_000_000 });
         let found = wanted(&json!({"runtimeConfig": {"bandwidth": bandwidth}})).unwrap().bandwidth;
         assert_eq!(found, Bandwidth { ingress: None, egress });
+    }
+
+    #[test]
+    fn what_containerd_writes_is_understood() {
+        let value = json!({"runtimeConfig": {
+            "portMappings": [{"HostPort": 8080, "ContainerPort": 80, "Protocol": "tcp", "HostIP": ""}],
+            "bandwidth": {
+                "IngressRate": 10_000_000, "IngressBurst": 4_294_967_295_u64, "EgressRate": 0, "EgressBurst": 0,
+            },
+        }});
+        let found = wanted(&value).unwrap();
+        let web = HostPort { host_ip: None, host_port: 8080, container_port: 80, transport: Transport::Tcp };
+        let ingress = Some(RateLimit::new(Bits(10_000_000), None));
+        assert_eq!((found.host_ports, found.bandwidth), (vec![web], Bandwidth { ingress, egress: None }));
     }
 
     #[test]

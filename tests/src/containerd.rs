@@ -234,7 +234,8 @@ impl Drop for Containerd {
         if thread::panicking() {
             eprintln!("containerd's log:\n{}", self.log());
         }
-        for id in self.known().clone() {
+        let left = self.known().clone();
+        for id in left {
             if let Err(error) = self.remove(&id) {
                 eprintln!("sandbox {id} is left: {}", error.message());
             }
