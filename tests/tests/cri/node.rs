@@ -3,6 +3,8 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use podwire_tests::containerd::{Containerd, Sandbox};
 use podwire_tests::{Netns, Node};
@@ -11,6 +13,9 @@ use tempfile::TempDir;
 
 /// Where Debian has the reference plugins; runtimes use `loopback` beside any other.
 const REFERENCE_PLUGINS: &str = "/usr/lib/cni";
+
+/// How long the runtime may take to see a new configuration.
+const NOTICED_WITHIN: Duration = Duration::from_secs(5);
 
 /// The runtime of a node. It is gone before the node is.
 pub(crate) struct RuntimeNode {
@@ -26,13 +31,32 @@ impl RuntimeNode {
         let (bin, conf) = (folder.path().join("bin"), folder.path().join("net.d"));
         fs::create_dir_all(&bin).unwrap();
         symlink(Path::new(REFERENCE_PLUGINS).join("loopback"), bin.join("loopback")).unwrap();
-        install(&node, "install-cni", &bin, &conf);
+        told(&node, "install-cni", folder.path());
         Self { runtime: Containerd::start(&node.netns, &bin, &conf), node, folder }
     }
 
-    /// Takes the plugin away again.
+    /// Installs the plugin.
+    pub(crate) fn install(&self) {
+        told(&self.node, "install-cni", self.folder.path());
+    }
+
+    /// Takes the plugin away. The runtime can not delete pods until it is back.
     pub(crate) fn uninstall(&self) {
-        install(&self.node, "uninstall-cni", &self.folder.path().join("bin"), &self.folder.path().join("net.d"));
+        told(&self.node, "uninstall-cni", self.folder.path());
+    }
+
+    /// Waits until the runtime says that it has a network, or none.
+    #[track_caller]
+    pub(crate) fn wait_for_network(&self, ready: bool) {
+        let deadline = Instant::now() + NOTICED_WITHIN;
+        loop {
+            let conditions = self.runtime.conditions().unwrap();
+            if conditions.iter().any(|(name, holds, _)| name == "NetworkReady" && *holds == ready) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "the runtime says {conditions:?}");
+            thread::sleep(Duration::from_millis(50));
+        }
     }
 
     /// Everything that is attached.
@@ -41,8 +65,9 @@ impl RuntimeNode {
     }
 }
 
-fn install(node: &Node, verb: &str, bin: &Path, conf: &Path) {
-    let arguments = ["--bin-dir", bin.to_str().unwrap(), "--conf-dir", conf.to_str().unwrap()];
+fn told(node: &Node, verb: &str, folder: &Path) {
+    let [bin, conf] = ["bin", "net.d"].map(|name| folder.join(name).display().to_string());
+    let arguments = ["--bin-dir", &bin, "--conf-dir", &conf];
     let _said = node
         .podwired(&[&[verb], &arguments[..]].concat())
         .expect("the plugin is installed and taken away as asked for");

@@ -45,10 +45,12 @@ fn sandboxes_reach_each_other_their_node_another_node_and_the_world() {
     let (node1, node2) = Node::pair(Wire::default());
     let world = outside(&node1);
     let (one, two) = (RuntimeNode::start(node1), RuntimeNode::start(node2));
-    assert!(one.runtime.conditions().unwrap().iter().all(|(_, holds, _)| *holds));
+    one.wait_for_network(true);
     let mut web = sandbox("web");
     web.host_ports = vec![(8080, 80)];
-    let ids = [one.runtime.run(&web).unwrap(), one.runtime.run(&sandbox("b")).unwrap()];
+    let mut slow = sandbox("slow");
+    slow.annotations = vec![("kubernetes.io/ingress-bandwidth".into(), "10M".into())];
+    let ids = [one.runtime.run(&web).unwrap(), one.runtime.run(&slow).unwrap()];
     let far = two.runtime.run(&sandbox("far")).unwrap();
     let pods: Vec<Vec<IpAddr>> = ids.iter().map(|id| one.runtime.addresses(id)).collect();
     let far_pod = two.runtime.addresses(&far);
@@ -75,9 +77,11 @@ fn sandboxes_reach_each_other_their_node_another_node_and_the_world() {
     }
     let known = one.attachments();
     assert_eq!(known.len(), 2);
-    let pod = known.iter().find(|one| one["pod"] == "default/web").expect("the pod's name is known");
-    assert_eq!(pod["host_ports"][0], "8080 to 80/tcp");
+    let pod = |name: &str| known.iter().find(|one| one["pod"] == name).expect("the pod's name is known");
+    assert_eq!(pod("default/web")["host_ports"][0], "8080 to 80/tcp");
+    assert_eq!(pod("default/slow")["bandwidth"]["ingress"]["bits_per_s"], 10_000_000);
     one.uninstall();
-    let ready = one.runtime.conditions().unwrap().into_iter().find(|(name, _, _)| name == "NetworkReady").unwrap();
-    eprintln!("after the configuration was taken away: {ready:?}");
+    one.wait_for_network(false);
+    one.install();
+    one.wait_for_network(true);
 }
