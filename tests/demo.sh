@@ -106,7 +106,7 @@ check_machine() {
   for program in ip ss nsenter ping iperf3 jq; do
     command -v "$program" >/dev/null || die "$program is missing: run \`make deps\`"
   done
-  for program in podwired podwire; do
+  for program in podwired podwire podwire-cni; do
     [[ -x $BIN/$program ]] || die "$BIN/$program is missing: run \`make build\`, or set PODWIRE_BIN_DIR"
   done
 }
@@ -320,6 +320,38 @@ story_of_the_counters() {
   claim "node1 forwarded ${frames:-no} frames, all counted" test "${frames:-0}" -gt 0
 }
 
+# Runs the plugin as a container runtime does, for the network namespace `container`; ADD's result comes with what follows.
+cni() { # COMMAND
+  local conf=$FOLDER/net.d/10-podwire.conflist result=$FOLDER/result.json
+  [[ -e $result ]] || echo null >"$result"
+  jq --slurpfile result "$result" '{cniVersion, name, prevResult: $result[0]} + .plugins[0]' "$conf" | inside node1 env CNI_COMMAND="$1" CNI_CONTAINERID="$ID" \
+    CNI_NETNS="/run/netns/$(netns container)" CNI_IFNAME=eth0 CNI_PATH="$FOLDER/bin" \
+    CNI_ARGS="K8S_POD_NAMESPACE=default;K8S_POD_NAME=web" "$FOLDER/bin/podwire-cni"
+}
+
+leases() { json node1 ipam list | jq "map(select(.pod == \"default/web\")) | length"; }
+has_leases() { [[ $(leases) == "$1" ]]; } # NUMBER
+
+story_of_a_container() {
+  chapter "6. A container, by CNI"
+  prompt node1 podwired install-cni
+  inside node1 "$BIN/podwired" --config "$FOLDER/node1.toml" install-cni --bin-dir "$FOLDER/bin" \
+    --conf-dir "$FOLDER/net.d" 2>&1 | indented
+  ip netns add "$(netns container)"
+  prompt node1 "podwire-cni   (ADD, as a container runtime asks for it)"
+  cni ADD >"$FOLDER/added.json"
+  mv "$FOLDER/added.json" "$FOLDER/result.json"
+  jq -c '.ips[]' "$FOLDER/result.json" | indented
+  claim "a container is given an address of each family" has_leases 2
+  claim "CHECK finds it as it was made" cni CHECK
+  answers container "${POD4[pod1a]}" "it reaches pod1a over IPv4"
+  answers container "${POD6[pod2a]}" "it reaches pod2a on node2 over IPv6"
+  answers container "${UNDERLAY4[node2]}" "it reaches node2's own address, which sees node1's"
+  podwire_shown node1 attachment list
+  claim "DEL takes it away" cni DEL
+  claim "its addresses are free again" has_leases 0
+}
+
 run_story() {
   local node pod
   chapter "Two nodes on a cable, a switch on each"
@@ -334,6 +366,7 @@ run_story() {
   story_of_two_nodes
   story_of_the_removed_route
   story_of_the_counters
+  story_of_a_container
 }
 
 # ---- taking down -------------------------------------------------------------------------------------------------
@@ -357,7 +390,7 @@ take_down() {
   local node place
   end_process "$FOLDER/iperf3.pid" "iperf3 -s"
   for node in "${NODES[@]}"; do end_process "$FOLDER/$node.pid" "$FOLDER/$node.toml"; done
-  for place in "${NODES[@]}" "${PODS[@]}"; do
+  for place in "${NODES[@]}" "${PODS[@]}" container; do
     if [[ -e /run/netns/$(netns "$place") ]]; then ip netns del "$(netns "$place")" || true; fi
   done
   rm -rf "$FOLDER"
