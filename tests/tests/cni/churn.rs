@@ -7,6 +7,8 @@ use podwire_tests::{Netns, Node};
 
 use crate::plugin::{Call, attachments, node};
 
+/// Containers that are made, and deleted, at the same time.
+const AT_ONCE: usize = 50;
 /// How many containers come and go in a row; `PODWIRE_CNI_ROUNDS` says another number.
 const ROUNDS: usize = 60;
 /// Containers that are there while another's time is taken.
@@ -19,29 +21,33 @@ fn rounds() -> usize {
 }
 
 #[test]
-fn containers_in_parallel_get_addresses_of_their_own() {
+fn containers_at_once_get_addresses_of_their_own() {
     let node = node();
-    let side = |side: &str| -> Vec<Netns> {
-        let one = |number: usize| {
-            let name = format!("{side}{number}");
+    let all: Vec<(String, Netns)> = (0..AT_ONCE)
+        .map(|number| format!("c{number}"))
+        .map(|name| {
             let netns = Netns::new(&name);
-            Call::in_netns(&node, &name, &netns).run("ADD").done();
-            netns
-        };
-        (0..50).map(one).collect()
+            (name, netns)
+        })
+        .collect();
+    let at_once = |command: &str| {
+        std::thread::scope(|scope| {
+            let one = |(name, netns): &'_ (String, Netns)| _ = Call::in_netns(&node, name, netns).run(command).done();
+            all.iter().for_each(|container| _ = scope.spawn(move || one(container)));
+        });
     };
-    let both = std::thread::scope(|scope| {
-        ["a", "b"].map(|name| scope.spawn(move || side(name))).map(|made| made.join().unwrap())
-    });
+    at_once("ADD");
     let mut told: Vec<String> =
         attachments(&node).iter().flat_map(|one| &one.addresses).map(ToString::to_string).collect();
-    assert_eq!(told.len(), 2 * 100);
+    assert_eq!(told.len(), 2 * AT_ONCE);
     told.sort();
     told.dedup();
-    assert_eq!(told.len(), 2 * 100, "no address is another's");
-    for netns in both.iter().flatten() {
+    assert_eq!(told.len(), 2 * AT_ONCE, "no address is another's");
+    for (_, netns) in &all {
         assert!(netns.ip("-j addr show dev eth0").contains("10.244.1."));
     }
+    at_once("DEL");
+    assert!(attachments(&node).is_empty());
 }
 
 #[test]

@@ -308,6 +308,8 @@ fn nat_spec(config: &Config) -> NatSpec {
         host_interface: config.host.interface.clone(),
         masquerade: config.host.masquerade,
         mappings: Vec::new(),
+        underlay: config.uplink.iter().flat_map(super::config::Uplink::addresses).collect(),
+        tunnel_port: config.vxlan.port,
     }
 }
 

@@ -1,6 +1,7 @@
 //! The rules as `nft` reads them. Pure.
 
 use std::fmt::{self, Display};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 
@@ -19,6 +20,10 @@ pub struct NatSpec {
     pub masquerade: bool,
     /// Ports of the node that lead to pods.
     pub mappings: Vec<Mapping>,
+    /// The node's addresses on the underlay.
+    pub underlay: Vec<IpAddr>,
+    /// UDP port of the tunnels.
+    pub tunnel_port: u16,
 }
 
 impl NatSpec {
@@ -61,6 +66,7 @@ impl Display for NatSpec {
         if self.masquerade {
             self.leaving(f)?;
         }
+        self.tunnels(f)?;
         self.hairpin(f)?;
         let host = &self.host_interface;
         writeln!(f, "\tchain postrouting {{\n\t\ttype nat hook postrouting priority srcnat")?;
@@ -91,6 +97,22 @@ impl NatSpec {
         // With route_localnet the kernel would take these from pods.
         writeln!(f, "\tchain loopback {{\n\t\ttype filter hook prerouting priority raw")?;
         writeln!(f, "\t\tiifname \"{}\" ip daddr 127.0.0.0/8 drop\n\t}}", self.host_interface)
+    }
+
+    /// Tunnels are not tracked: that would cost each datagram a look-up for connections that nobody asks for, which what is
+    /// inside of them is tracked for already where it has to be.
+    fn tunnels(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (hook, own) in
+            [("prerouting", "daddr"), ("output", "saddr")].into_iter().filter(|_| !self.underlay.is_empty())
+        {
+            writeln!(f, "\tchain tunnels_{hook} {{\n\t\ttype filter hook {hook} priority raw")?;
+            for address in &self.underlay {
+                let (family, port) = (family(&IpNet::from(*address)), self.tunnel_port);
+                writeln!(f, "\t\t{family} {own} {address} udp dport {port} notrack")?;
+            }
+            writeln!(f, "\t}}")?;
+        }
+        Ok(())
     }
 
     /// What the node has led from a pod to a pod, by a host port or by kube-proxy's rules: the switch would bring the answer

@@ -25,6 +25,8 @@ fn spec(masquerade: bool, mappings: Vec<Mapping>) -> NatSpec {
         host_interface: "podwire0".into(),
         masquerade,
         mappings,
+        underlay: Vec::new(),
+        tunnel_port: 4789,
     }
 }
 
@@ -52,6 +54,18 @@ table inet podwire {
 		ip6 saddr fd00:244:1::/64 goto leaving
 	}
 }
+";
+
+const TUNNELS: &str = "\tchain tunnels_prerouting {
+		type filter hook prerouting priority raw
+		ip daddr 172.31.0.1 udp dport 4789 notrack
+		ip6 daddr fd00:31::1 udp dport 4789 notrack
+	}
+	chain tunnels_output {
+		type filter hook output priority raw
+		ip saddr 172.31.0.1 udp dport 4789 notrack
+		ip6 saddr fd00:31::1 udp dport 4789 notrack
+	}
 ";
 
 const HOST_PORTS: &str = "\
@@ -111,6 +125,10 @@ table inet podwire {
 #[test]
 fn the_rules_are_these_whatever_the_order_of_the_mappings() {
     assert_eq!(spec(true, Vec::new()).rules(), MASQUERADE);
+    let underlay = ["172.31.0.1", "fd00:31::1"].map(|own| own.parse().unwrap()).to_vec();
+    let with_tunnels = NatSpec { underlay, ..spec(true, Vec::new()) }.rules();
+    assert_eq!(with_tunnels.replace(TUNNELS, ""), MASQUERADE);
+    assert_ne!(with_tunnels, MASQUERADE);
     let udp = Mapping { host_port: port("0.0.0.0", 53, Transport::Udp), pod: "10.244.1.11".parse().unwrap() };
     let sctp = Mapping { host_port: port("", 8080, Transport::Sctp), pod: "fd00:244:1::a".parse().unwrap() };
     let mappings = vec![sctp, udp, tcp("127.0.0.1", 8081, "10.244.1.10"), tcp("", 8080, "10.244.1.10")];
