@@ -179,6 +179,27 @@ fn what_was_to_be_taken_away_meanwhile_is() {
 }
 
 #[test]
+fn addresses_of_containers_that_nobody_took_away_are_found_again() {
+    let mut node = node();
+    assert!(node.stop());
+    node.spec = node.spec.clone().line("ipam", "ranges = [\"10.244.1.7\"]");
+    node.start();
+    let api = Api::of(&node);
+    let (first, _) = container(&api, "a");
+    let path = first.netns.name().to_owned();
+    command::must(&format!("ip netns del {path}"));
+    let (second, attached) = container(&api, "b");
+    assert_eq!(attached.addresses[0].addr().to_string(), "10.244.1.7");
+    assert_eq!(api.attachments(), [attached]);
+    // Another container where one was that nobody took away.
+    command::must(&format!("ip netns del {}", second.netns.name()));
+    command::must(&format!("ip netns add {}", second.netns.name()));
+    let third = api.attach(&request("c", &second.netns)).unwrap();
+    assert_eq!(api.attachments(), [third]);
+    command::must(&format!("ip netns add {path}"));
+}
+
+#[test]
 fn what_leads_to_a_container_goes_with_it() {
     let node = node();
     let api = Api::of(&node);
@@ -209,6 +230,7 @@ fn a_check_tells_each_drift() {
     ] {
         assert!(said.contains(words), "{words} in\n{said}");
     }
+    assert_eq!((api.attach(&request("a", netns)).unwrap(), api.drifts(&attached)), (attached.clone(), Vec::new()));
     netns.ip("link set eth0 down");
     assert!(api.drifts(&attached).contains(&"interface eth0 is down".to_owned()));
     netns.ip("link del eth0");

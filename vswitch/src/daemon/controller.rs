@@ -125,7 +125,8 @@ impl Controller {
         for warning in controller.range_warnings() {
             tracing::warn!("{warning}");
         }
-        controller.reconcile_attachments();
+        // Before their devices would be opened.
+        controller.reconcile_attachments(|_| true);
         controller.bring_up()?;
         controller.devices.release_kept();
         controller.carry_out_spool();

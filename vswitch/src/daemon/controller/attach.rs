@@ -40,50 +40,24 @@ impl Controller {
             // Its addresses would be given to another after the next start.
             return Err(BackendError::Unavailable(self.warnings.join("; ")));
         }
-        // What is still to be taken away may be of this very container.
+        // What is still to be taken away may be of this very container, or of one that had its namespace's path before.
         self.carry_out_spool();
+        self.reconcile_attachments(|one| one.netns == request.netns);
         let refused = |reason: String| BackendError::Refused(vec![Refusal::new(&request.key, reason)]);
         netns_dirs::check(&request.netns, &self.config.node.netns_dirs).map_err(|error| refused(error.to_string()))?;
         let netns_id = NetnsHandle::open(&request.netns).map_err(|error| refused(error.to_string()))?.id();
+        let again = self.attachments.get(&request.key).is_some();
         let (addresses, leases) = self.addresses(&request)?;
         let mappings = self.mappings_with(&request, &addresses)?;
-        let name = self.attachments.port_name(&request.key, |name| self.ledger.effective().port(name).is_none());
-        let port = Port {
-            name: name.clone(),
-            kind: request.kind,
-            netns: request.netns.clone(),
-            ifname: request.key.ifname.clone(),
-            addresses: addresses.clone(),
-            mac: request.mac,
-            mtu: request.mtu,
-            bridge: None,
-            guard: Guard::On { allowed: Vec::new() },
-            bandwidth: request.bandwidth,
-        };
-        let has_family = |gateway: &IpAddr| addresses.iter().any(|own| own.addr().is_ipv4() == gateway.is_ipv4());
-        let attachment = Attachment {
-            gateways: self.node.gateways().filter(has_family).collect(),
-            leased: matches!(request.addresses, AddressSource::Lease { .. }),
-            mac: port.mac_in_force(),
-            mtu: port.mtu.unwrap_or_else(|| self.pod_mtu()),
-            key: request.key,
-            network: request.network,
-            netns: request.netns,
-            pod: request.pod,
-            port: name,
-            kind: request.kind,
-            addresses,
-            host_ports: request.host_ports,
-            bandwidth: request.bandwidth,
-        };
-        let object = Object::Port(port);
+        let port = self.port_for(&request, addresses);
+        let attachment = self.attachment(request, &port);
+        let object = Object::Port(port.clone());
         object.validate().map_err(|invalid| BackendError::Refused(vec![invalid.refusal()]))?;
         let stated = [object.key()];
         let change = ledger::Change { upserts: vec![object], ..ledger::Change::default() };
-        let plan = self.ledger.change(Owner::Cni, change);
+        let plan = self.ledger.change(Owner::Cni, change).map_err(of_ledger)?;
         let stored = StoredAttachment { attachment: attachment.clone(), netns_id, boot_id: boot_id() };
         let rows = Batch { attached: std::slice::from_ref(&stored), releases: Some(leases.rows()), ..Batch::default() };
-        let plan = plan.map_err(of_ledger)?;
         // Before the rest, since it is what most often fails, and what is most easily taken back.
         if let Err(error) = self.set_host_ports(mappings) {
             self.restore_host_ports();
@@ -95,17 +69,64 @@ impl Controller {
         })?;
         self.ipam.apply(leases);
         self.attachments.insert(stored);
-        taken_up.map(|_| attachment).map_err(not_taken_up)
+        taken_up.map_err(not_taken_up)?;
+        if again {
+            // What somebody has changed inside is put right.
+            let mended = self.devices.update_pod(&port, &self.node, self.pod_mtu());
+            mended.map_err(|error| BackendError::Refused(vec![Refusal::new(&attachment.key, error.to_string())]))?;
+        }
+        Ok(attachment)
+    }
+
+    /// The port that a request comes to.
+    fn port_for(&self, request: &AttachRequest, addresses: Vec<IpNet>) -> Port {
+        let effective = self.ledger.effective();
+        Port {
+            name: self.attachments.port_name(&request.key, |name| effective.port(name).is_none()),
+            kind: request.kind,
+            netns: request.netns.clone(),
+            ifname: request.key.ifname.clone(),
+            addresses,
+            mac: request.mac,
+            mtu: request.mtu,
+            bridge: None,
+            guard: Guard::On { allowed: Vec::new() },
+            bandwidth: request.bandwidth,
+        }
+    }
+
+    /// What a request comes to with its port.
+    fn attachment(&self, request: AttachRequest, port: &Port) -> Attachment {
+        let has_family = |gateway: &IpAddr| port.addresses.iter().any(|own| own.addr().is_ipv4() == gateway.is_ipv4());
+        Attachment {
+            key: request.key,
+            network: request.network,
+            netns: request.netns,
+            pod: request.pod,
+            port: port.name.clone(),
+            kind: request.kind,
+            addresses: port.addresses.clone(),
+            leased: matches!(request.addresses, AddressSource::Lease { .. }),
+            gateways: self.node.gateways().filter(has_family).collect(),
+            mac: port.mac_in_force(),
+            mtu: port.mtu.unwrap_or_else(|| self.pod_mtu()),
+            host_ports: request.host_ports,
+            bandwidth: request.bandwidth,
+        }
     }
 
     /// The addresses a container is to have, and what that does to the leases.
-    fn addresses(&self, request: &AttachRequest) -> Result<(Vec<IpNet>, Change), BackendError> {
+    fn addresses(&mut self, request: &AttachRequest) -> Result<(Vec<IpNet>, Change), BackendError> {
         let key = &request.key;
         match &request.addresses {
             AddressSource::Lease { wanted } => {
-                let taken = self.addresses_of_ports();
-                let leases = self.ipam.allocate(key, wanted, |address| taken.contains(&address));
-                let leases = leases.map_err(|error| of_ipam(key, &error))?;
+                let mut planned = self.lease(key, wanted);
+                if matches!(planned, Err(IpamError::Exhausted { .. })) {
+                    // Runtimes that crash never say that a container is gone.
+                    self.reconcile_attachments(|_| true);
+                    planned = self.lease(key, wanted);
+                }
+                let leases = planned.map_err(|error| of_ipam(key, &error))?;
                 Ok((leases.addresses().to_vec(), leases))
             }
             AddressSource::Given(given) => {
@@ -122,6 +143,12 @@ impl Controller {
                 Ok((given.clone(), self.ipam.release([key])))
             }
         }
+    }
+
+    /// Plans a lease beside what ports have by themselves.
+    fn lease(&self, key: &AttachmentKey, wanted: &[IpAddr]) -> Result<Change, IpamError> {
+        let taken = self.addresses_of_ports();
+        self.ipam.allocate(key, wanted, |address| taken.contains(&address))
     }
 
     /// The node's ports with those of one more attachment.
@@ -302,11 +329,10 @@ impl Controller {
         Readiness { cannot_attach, pods_suffer }
     }
 
-    /// Forgets attachments whose namespace went while podwired was away, before their devices would be opened. What can
-    /// not be stored now is found again at the next start.
-    pub(super) fn reconcile_attachments(&mut self) {
-        let gone: Vec<AttachmentKey> =
-            self.attachments.iter().filter(|one| !is_there(one)).map(|one| one.attachment.key.clone()).collect();
+    /// Takes away those of some attachments whose namespace is gone. What can not be stored now is found again later.
+    pub(super) fn reconcile_attachments(&mut self, concerned: impl Fn(&Attachment) -> bool) {
+        let gone = self.attachments.iter().filter(|one| concerned(&one.attachment) && !is_there(one));
+        let gone: Vec<AttachmentKey> = gone.map(|one| one.attachment.key.clone()).collect();
         if gone.is_empty() {
             return;
         }
