@@ -54,7 +54,8 @@ pub fn transfer(path: Path<'_>, bytes: u64) -> io::Result<Transfer> {
         });
         let sent = sent.join().expect("the sender does not panic");
         let received = receiver.join().expect("the receiver does not panic");
-        sent.and_then(|transfer| received.map(|()| transfer))
+        // What the receiver has to say is why the sender failed.
+        received.and(sent)
     })
 }
 
