@@ -54,7 +54,7 @@ pub(crate) use reasons;
 reasons! {
     /// Why a frame is the node's own affair.
     PuntReason {
-        /// Addressed to the gateway, which is the node.
+        /// Addressed to the gateway, which is the node, or to the multicast routers.
         Gateway = "gateway",
         /// No pod subnet of the cluster covers the destination; the node's stack routes and masquerades it.
         Outside = "outside",

@@ -1,6 +1,6 @@
 //! One L2 segment: address resolution on the pod segment, learning, bridging, flooding.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use podwire_control::model::Mac;
 use podwire_vswitch::compile::HOST_PORT;
@@ -109,6 +109,10 @@ impl Reference {
                 write_arp_reply(&mut fate.bytes, &arp, mac);
                 Some(fate)
             }
+            Net::Ip(ip) if flight.seen.dst.is_group() && is_group_report(ip.dst) => {
+                let to_host = self.has_host() && !Self::is_host(&flight.from);
+                to_host.then(|| flight.clone().fate("punt:gateway", vec![Self::to_port(HOST_PORT, ANY_LENGTH)]))
+            }
             Net::Ip(ip) if is_sound_solicitation(&ip, flight.seen.l3, &flight.bytes) => {
                 let IpAddr::V6(target) = nd_target(ip.payload(flight.seen.l3, &flight.bytes)) else { return None };
                 let mac = self.owner(target.into(), flight.seen.src, &flight.from)?;
@@ -183,4 +187,9 @@ impl Flight {
             Net::Other => self.bytes.len() - self.seen.l3,
         }
     }
+}
+
+/// Whether only multicast routers listen to it: IGMPv3 and MLDv2 reports.
+fn is_group_report(dst: IpAddr) -> bool {
+    dst == IpAddr::V4(Ipv4Addr::new(224, 0, 0, 22)) || dst == IpAddr::V6(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x16))
 }

@@ -164,6 +164,22 @@ fn link_local_control_frames_go_nowhere() {
 }
 
 #[test]
+fn group_reports_of_the_pod_segment_go_to_the_node_only() {
+    for (group, mac, own) in [
+        ("224.0.0.22", Mac([1, 0, 0x5e, 0, 0, 0x16]), address(1, 10, false)),
+        ("ff02::16", Mac([0x33, 0x33, 0, 0, 0, 0x16]), address(1, 10, true)),
+    ] {
+        let report = Packet::udp(own, group.parse().unwrap(), b"report").macs(mac, a());
+        check(&mut node(), ("a", report.frame()), "punt:gateway", &[(HOST, report.frame())]);
+        // On other segments a router may be anywhere.
+        floods(&mut lan(|_| {}), "x", &report.bytes());
+    }
+    let other = Packet::udp(address(1, 10, false), "225.0.0.22".parse().unwrap(), b"hello");
+    let other = other.macs(Mac([1, 0, 0x5e, 0, 0, 0x16]), a());
+    check(&mut node(), ("a", other.frame()), "flood", &[("b", other.frame()), (HOST, other.frame())]);
+}
+
+#[test]
 fn tags_pass_only_where_the_bridge_is_transparent() {
     let tagged = Packet::udp(address(1, 10, false), address(1, 11, false), b"tagged").macs(b(), a()).vlan(100);
     check(&mut node(), ("a", tagged.frame()), "drop:vlan_not_allowed", &[]);

@@ -17,7 +17,7 @@ use crate::topology::{NODE, OWN_VNI, STRETCHED_VNI, Topology, pod_ip, pod_name, 
 pub(crate) const LISTED: usize = LISTED_V4.len();
 
 /// Addresses of no pod: free, unrouted, outside, routed to other places, and those that no packet may have.
-const LISTED_V4: [[u8; 4]; 13] = [
+const LISTED_V4: [[u8; 4]; 14] = [
     [10, 244, 1, 200],
     [10, 244, 99, 9],
     [10, 96, 0, 1],
@@ -25,6 +25,7 @@ const LISTED_V4: [[u8; 4]; 13] = [
     [8, 8, 8, 8],
     [10, 244, 1, 12],
     [224, 0, 0, 251],
+    [224, 0, 0, 22],
     [255, 255, 255, 255],
     [127, 0, 0, 1],
     [0, 0, 0, 0],
@@ -32,7 +33,7 @@ const LISTED_V4: [[u8; 4]; 13] = [
     [10, 244, 1, 255],
     [172, 31, 0, 2],
 ];
-const LISTED_V6: [&str; 13] = [
+const LISTED_V6: [&str; 14] = [
     "fd00:244:1::200",
     "fd00:244:99::9",
     "fd00:96::1",
@@ -40,6 +41,7 @@ const LISTED_V6: [&str; 13] = [
     "2001:db8::8",
     "fd00:244:1::c",
     "ff02::fb",
+    "ff02::16",
     "ff02::1",
     "::1",
     "::",

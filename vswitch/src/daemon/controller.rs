@@ -1,8 +1,8 @@
 //! The daemon's one state machine: the ledger of what is wanted, the devices that are open, and the switch that runs.
 //!
-//! How a request is carried out is in `change`, what happens by itself in `watch`, SIGHUP in `reload`, what is told in
-//! `reading` and `uplink`, containers' interfaces in `attach` and `vanished`, their addresses in `ipam`. Every method runs on the control
-//! side, under one lock (see `backend`).
+//! What the start opens is in `start`, how a request is carried out in `change`, what happens by itself in `watch`, SIGHUP
+//! in `reload`, what is told in `reading` and `uplink`, containers' interfaces in `attach` and `vanished`, their addresses in
+//! `ipam`. Every method runs on the control side, under one lock (see `backend`).
 
 mod attach;
 mod change;
@@ -10,28 +10,28 @@ mod ipam;
 mod path_mtu;
 mod reading;
 mod reload;
+mod start;
 mod uplink;
 mod vanished;
 mod watch;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
+use std::sync::Arc;
 use std::time::Duration;
 
 use podwire_control::model::{Applied, IpRange, Key, Object, Owner, Port, Refusal};
 
 use super::attachments::Attachments;
 use super::config::{Config, Poll};
-use super::devices::{Closing, DeviceError, Devices, underlay_mtu};
+use super::devices::{Closing, DeviceError, Devices, together, underlay_mtu};
 use super::events::EventBus;
 use super::ipam::Ipam;
 use super::ledger::{Change, Ledger};
 use super::nat::{Mapping, Nat, NatError, NatSpec};
 use super::netns_dirs;
 use super::store::{Store, StoreError, StoredAttachment};
-use crate::compile::{Compiled, HOST_PORT, Inputs, NodeSpec, UPLINK_PORT, compile, empty};
+use crate::compile::{Compiled, Inputs, NodeSpec, compile, empty};
 use crate::id::{MonoNs, PortId};
 use crate::snapshot::{Role, Snapshot, inner_mtu};
 use crate::stats::PortBaseline;
@@ -40,9 +40,6 @@ use crate::sys::affinity::{AffinityError, allowed_cpus};
 use crate::sys::clock::mono_now;
 use crate::worker::PollMode;
 pub use watch::TICK_MS;
-
-/// Interfaces that are removed at a time.
-const CLOSING_THREADS_MAX: usize = 16;
 
 /// The daemon can not start.
 #[derive(Debug, thiserror::Error)]
@@ -128,7 +125,6 @@ impl Controller {
         // Before their devices would be opened.
         controller.reconcile_attachments(|_| true);
         controller.bring_up()?;
-        controller.devices.release_kept();
         controller.carry_out_spool();
         controller.nat.sync_or_warn();
         Ok(controller)
@@ -140,30 +136,6 @@ impl Controller {
     /// [`SwitchError::Stuck`] names one that does not.
     pub fn turning(&self) -> Result<(), SwitchError> {
         self.switch.turning()
-    }
-
-    fn bring_up(&mut self) -> Result<(), StartError> {
-        let mtu = self.pod_mtu();
-        let mut opened = Vec::new();
-        let host = self.devices.open_host(&self.config.host.interface, &self.node, mtu)?;
-        opened.push((HOST_PORT.to_owned(), host));
-        if let Some(uplink) = &self.config.uplink {
-            let halves = self.devices.open_uplink(uplink, self.config.vxlan, self.node.underlay_mtu)?;
-            opened.push((UPLINK_PORT.to_owned(), halves));
-        }
-        let ports: Vec<Port> = self.ledger.effective().ports().map(|(_, port)| port.clone()).collect();
-        for port in ports {
-            match self.open_pod(&port) {
-                Ok(halves) => opened.push((port.name.to_string(), halves)),
-                Err(error) => {
-                    tracing::warn!(port = %port.name, %error, "a port of before can not be opened");
-                    self.closed.insert(port.name.to_string(), error.to_string());
-                }
-            }
-        }
-        let compiled = self.compile(&self.ledger);
-        self.publish(compiled, opened)?;
-        Ok(())
     }
 
     fn open_pod(&mut self, port: &Port) -> Result<PortHalves, DeviceError> {
@@ -257,23 +229,10 @@ impl Controller {
 
 /// Removes interfaces, several at a time: the kernel takes some 20 ms for each, nearly all of it waiting.
 fn finish(closing: Vec<Closing>) {
-    let threads = closing.len().min(CLOSING_THREADS_MAX);
-    let left = Mutex::new(closing.into_iter());
-    let close = || {
-        loop {
-            let next = left.lock().unwrap_or_else(PoisonError::into_inner).next();
-            let Some(device) = next else { return };
-            if let Err(error) = device.finish() {
-                tracing::warn!(%error, "an interface could not be removed; `ip link del` takes it away");
-            }
+    together(closing, |device| {
+        if let Err(error) = device.finish() {
+            tracing::warn!(%error, "an interface could not be removed; `ip link del` takes it away");
         }
-    };
-    thread::scope(|scope| {
-        for _ in 1..threads {
-            // Without a thread more, this one does the work.
-            let _ = thread::Builder::new().name("close".into()).spawn_scoped(scope, close);
-        }
-        close();
     });
 }
 

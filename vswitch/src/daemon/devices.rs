@@ -4,6 +4,8 @@
 
 mod kept;
 mod open;
+mod start;
+mod together;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -12,9 +14,10 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use podwire_control::model::{self, Mac, PortKind};
 
-use self::kept::Kept;
 pub use self::open::Closing;
 use self::open::OpenPort;
+pub(super) use self::start::AtStart;
+pub(super) use self::together::together;
 use super::config::{Config, Offloads, Uplink, UplinkMtu, Vxlan, XdpUplink as XdpConfig};
 use super::netns_dirs::OutsideNetnsDirs;
 use super::underlay::Underlay;
@@ -71,8 +74,6 @@ pub struct Devices {
     gso_bytes_max: u32,
     allowed: Offloads,
     ports: HashMap<String, OpenPort>,
-    /// TAPs that the service manager kept, until their ports are opened.
-    kept: Kept,
     /// What the kernel had counted for veth-xdp ports that were closed; none while there was none.
     closed_veths: Option<XskStatistics>,
     uplink: Option<Arc<UdpStatus>>,
@@ -92,8 +93,7 @@ impl Devices {
         let gso_bytes_max = if has_uplink { TUNNEL_GSO_BYTES_MAX } else { GSO_BYTES_MAX };
         let (ports, table) = (HashMap::new(), HashMap::new());
         let (closed_veths, uplink, xdp, underlay) = (None, None, None, None);
-        let kept = Kept::take_back();
-        Self { workers, gso_bytes_max, allowed, ports, kept, closed_veths, uplink, xdp, underlay, table }
+        Self { workers, gso_bytes_max, allowed, ports, closed_veths, uplink, xdp, underlay, table }
     }
 
     /// What the compiler is told.
@@ -158,7 +158,7 @@ impl Devices {
     pub fn open_pod(&mut self, port: &model::Port, node: &NodeSpec, mtu: u16) -> Result<PortHalves, DeviceError> {
         let (spec, name) = (self.pod_spec(port, node, mtu), port.name.as_str());
         let opened = match port.kind {
-            PortKind::Tap => OpenPort::tap(name, &spec, self.workers, self.tap_offloads(), &mut self.kept),
+            PortKind::Tap => OpenPort::tap(name, &spec, self.workers, self.tap_offloads()),
             PortKind::VethXdp => OpenPort::veth(name, &spec, self.workers),
         };
         opened.map(|opened| self.keep(name, opened))
@@ -223,12 +223,17 @@ impl Devices {
     /// # Errors
     /// [`DeviceError`]; nothing is left behind then.
     pub fn open_host(&mut self, interface: &str, node: &NodeSpec, mtu: u16) -> Result<PortHalves, DeviceError> {
+        let spec = self.host_spec(interface, node, mtu);
+        let opened = OpenPort::tap(HOST_PORT, &spec, self.workers, self.tap_offloads());
+        opened.map(|opened| self.keep(HOST_PORT, opened))
+    }
+
+    fn host_spec(&self, interface: &str, node: &NodeSpec, mtu: u16) -> InterfaceSpec {
         let mut spec = InterfaceSpec::new(None, interface, node.gateway_mac(), mtu);
         spec.gso_bytes_max = self.gso_bytes_max;
         spec.addresses = node.gateways().map(IpNet::from).collect();
         spec.routes = host_routes(node);
-        let opened = OpenPort::tap(HOST_PORT, &spec, self.workers, self.tap_offloads(), &mut self.kept);
-        opened.map(|opened| self.keep(HOST_PORT, opened))
+        spec
     }
 
     /// Brings the host's routes in line with changed cluster CIDRs.
@@ -333,11 +338,6 @@ impl Devices {
             }
             Err(error) => Err(error.into()),
         }
-    }
-
-    /// Lets go of what the service manager kept and no port has asked for; for when all were opened.
-    pub fn release_kept(&mut self) {
-        self.kept.release();
     }
 
     /// Takes a port's device out of the table; [`Closing::finish`] ends it, once no worker has its halves any more.

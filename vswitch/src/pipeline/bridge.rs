@@ -1,5 +1,7 @@
 //! One L2 segment: learning, lookup, flooding, and the door to the router.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 use podwire_control::model::Mac;
 
 use super::decap::fit_guess;
@@ -8,10 +10,16 @@ use super::flow::{Action, Rewrite, Tunnel};
 use super::{Decision, Origin, Pass, Probe, Stage, largest_packet};
 use crate::frame::Item;
 use crate::id::PortId;
-use crate::outcome::DropReason;
+use crate::outcome::{DropReason, PuntReason};
 use crate::snapshot::{BridgeEntry, POD_SEGMENT, Role, Table};
 use crate::stats::Event;
 use crate::table::mac::Learned;
+use crate::wire::L3;
+
+/// Where IGMPv3 reports go (RFC 3376, 4.2.14).
+const IGMP_ROUTERS: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 22);
+/// Where MLDv2 reports go (RFC 3810, 5.2.14).
+const MLD_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x16);
 
 impl<P: Probe> Pass<'_, P> {
     /// Decides a parsed frame on its bridge.
@@ -41,6 +49,9 @@ impl<P: Probe> Pass<'_, P> {
             return self.route(item, origin);
         }
         if dst.is_group() {
+            if on_pod_segment && let Some(decision) = self.for_multicast_routers(item, origin) {
+                return decision;
+            }
             return self.flood(item, origin, bridge);
         }
         match bridge.macs.lookup_until(dst, self.now_s) {
@@ -53,6 +64,19 @@ impl<P: Probe> Pass<'_, P> {
                 self.flood(item, origin, bridge)
             }
         }
+    }
+
+    /// What only multicast routers listen to goes to the one router of the pods' segment, the node (RFC 4541, 2.1.1). All
+    /// pods report their groups when their carriers come back together, and a flood would carry each to all.
+    fn for_multicast_routers(&mut self, item: &Item, origin: Origin) -> Option<Decision> {
+        let is_report = match &item.headers.l3 {
+            L3::V4(ip) => ip.dst == IGMP_ROUTERS,
+            L3::V6(ip) => ip.dst == MLD_ROUTERS,
+            L3::Arp(_) | L3::Other => false,
+        };
+        let host = self.snapshot.node.host.filter(|&host| is_report && host != origin.port)?;
+        self.probe.note(Stage::Bridge, || "group memberships are the node's affair".to_owned());
+        Some(Decision::punt(PuntReason::Gateway, host, u16::MAX))
     }
 
     /// The MACs the switch routes for.

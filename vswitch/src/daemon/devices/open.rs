@@ -1,11 +1,12 @@
 //! One open device behind a pod's port or the host's: a TAP, or a veth pair with AF_XDP.
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 
 use super::DeviceError;
-use super::kept::{self, Kept};
+use super::kept;
 use crate::compile::Device;
 use crate::port::interface::{Interface, InterfaceSpec};
 use crate::port::tap::TapPort;
@@ -36,27 +37,40 @@ pub(super) struct OpenPort {
 }
 
 impl OpenPort {
-    /// Opens a port's TAP with these offloads, as far as the kernel has them, or goes on with the queues that were kept of
-    /// it. The new one is kept from here on.
+    /// Opens a port's TAP with these offloads, as far as the kernel has them. It is kept from here on.
     pub(super) fn tap(
         port: &str,
         spec: &InterfaceSpec,
         workers: usize,
         allowed: TapOffloads,
-        kept: &mut Kept,
     ) -> Result<(Self, PortHalves), DeviceError> {
-        let tap = match kept.claim(port, spec) {
-            Some(queues) => TapPort::resume(spec, queues, allowed).inspect_err(|_| kept::drop_kept(port))?,
-            None => {
-                let tap = TapPort::open(spec, 1, allowed)?;
-                kept::keep(port, &tap);
-                tap
-            }
-        };
+        let tap = TapPort::open(spec, 1, allowed)?;
+        kept::keep(port, &tap);
+        Ok(Self::of_tap(tap, spec, workers))
+    }
+
+    /// The same at the start, when it may be there and stays as it is until [`Self::update`]; goes on with the queues that
+    /// were kept of it.
+    pub(super) fn tap_of_before(
+        port: &str,
+        spec: &InterfaceSpec,
+        workers: usize,
+        allowed: TapOffloads,
+        queues: Option<Vec<OwnedFd>>,
+    ) -> Result<(Self, PortHalves), DeviceError> {
+        let kept = queues.is_some();
+        let tap = TapPort::attach(spec, queues, allowed)?;
+        if !kept {
+            kept::keep(port, &tap);
+        }
+        Ok(Self::of_tap(tap, spec, workers))
+    }
+
+    fn of_tap(tap: TapPort, spec: &InterfaceSpec, workers: usize) -> (Self, PortHalves) {
         let caps = tap.caps();
         let tx = (0..workers).map(|worker| -> Box<dyn PortTx> { Box::new(tap.tx(worker)) }).collect();
         let halves = PortHalves { rx: RxHalves::One(Box::new(tap.rx(0))), tx };
-        Ok((Self::new(Made::Tap(tap), spec, caps), halves))
+        (Self::new(Made::Tap(tap), spec, caps), halves)
     }
 
     /// Opens a veth pair for a port, with AF_XDP.

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use nix::errno::Errno;
 
+use setup::Found;
 pub use setup::TapPortError;
 
 use super::interface::{Interface, InterfaceError, InterfaceSpec, inside};
@@ -44,23 +45,33 @@ impl TapPort {
     /// # Errors
     /// [`TapPortError`]; nothing is left behind that was not there.
     pub fn open(spec: &InterfaceSpec, queues: usize, allowed: TapOffloads) -> Result<Self, TapPortError> {
-        Self::set_up(spec, || tap::open(&spec.ifname, queues, allowed))
+        Self::set_up(spec, Found::Configured, || tap::open(&spec.ifname, queues, allowed))
     }
 
-    /// Goes on with queues of this very device that were open all the time ([`tap::identify`]), and what lies in them.
+    /// The same with one queue, but a device left from before stays as it is until [`Interface::update`]: frames need not
+    /// wait for that. With `kept` it goes on with queues of this very device that were open all the time
+    /// ([`tap::identify`]), and what lies in them.
     ///
     /// # Errors
     /// [`TapPortError`].
-    pub fn resume(spec: &InterfaceSpec, queues: Vec<OwnedFd>, allowed: TapOffloads) -> Result<Self, TapPortError> {
-        Self::set_up(spec, || tap::resume(&spec.ifname, queues, allowed))
+    pub fn attach(
+        spec: &InterfaceSpec,
+        kept: Option<Vec<OwnedFd>>,
+        allowed: TapOffloads,
+    ) -> Result<Self, TapPortError> {
+        Self::set_up(spec, Found::AsItIs, || match kept {
+            Some(queues) => tap::resume(&spec.ifname, queues, allowed),
+            None => tap::open(&spec.ifname, 1, allowed),
+        })
     }
 
     fn set_up(
         spec: &InterfaceSpec,
+        found: Found,
         open: impl FnOnce() -> Result<OpenTap, TapError> + Send,
     ) -> Result<Self, TapPortError> {
         let netns = spec.netns.as_deref().map(NetnsHandle::open).transpose().map_err(InterfaceError::from)?;
-        let opened = inside(netns.as_ref(), || setup::open_and_configure(spec, open));
+        let opened = inside(netns.as_ref(), || setup::open_and_configure(spec, found, open));
         let (tap, index) = opened.map_err(InterfaceError::from)??;
         let queues = tap.queues.into_iter().map(Arc::new).collect();
         Ok(Self { interface: Interface::new(&spec.ifname, index, netns), queues, offloads: tap.offloads })

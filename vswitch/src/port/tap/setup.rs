@@ -15,10 +15,20 @@ pub enum TapPortError {
     Tap(#[from] TapError),
 }
 
+/// What becomes of a device that is left from before.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Found {
+    /// It is made what the spec says.
+    Configured,
+    /// It stays as it is.
+    AsItIs,
+}
+
 /// Opens the device and makes it what the spec says, in the calling thread's namespace. A device that was made and
 /// could not be finished is removed again.
 pub(super) fn open_and_configure(
     spec: &InterfaceSpec,
+    found: Found,
     open: impl FnOnce() -> Result<OpenTap, TapError>,
 ) -> Result<(OpenTap, u32), TapPortError> {
     let failed = |source| InterfaceError::Netlink { ifname: spec.ifname.clone(), source };
@@ -28,6 +38,9 @@ pub(super) fn open_and_configure(
         return Err(other_device(other, "TAP").into());
     }
     let tap = open()?;
+    if let Some(link) = before.as_ref().filter(|_| found == Found::AsItIs) {
+        return Ok((tap, link.index));
+    }
     let link = netlink.link(&spec.ifname).map_err(failed)?;
     let index = link.index;
     match configure(&mut netlink, spec, &[], &link) {
