@@ -1,5 +1,6 @@
 //! The network configuration (docs/cni.md has every key). Keys of others are left alone.
 
+use std::env;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -118,6 +119,12 @@ fn timeout(field: &Field<'_>) -> Result<Duration, Failure> {
     Ok(Duration::from_secs(seconds.unwrap_or(TIMEOUT_SECONDS)))
 }
 
+/// Whether a plugin of this name is the one that runs, which would run itself for ever.
+fn is_own(name: &str) -> bool {
+    let program = env::args_os().next().map(PathBuf::from);
+    program.is_some_and(|program| program.file_name().is_some_and(|own| own == name))
+}
+
 fn ipam(field: &Field<'_>) -> Result<Option<String>, Failure> {
     let plugin = field.get("type")?;
     match plugin.text()? {
@@ -125,6 +132,7 @@ fn ipam(field: &Field<'_>) -> Result<Option<String>, Failure> {
         Some(name) if name.contains('/') || name.starts_with('.') => {
             Err(plugin.wrong("write a plugin's name, such as host-local, or leave `ipam` out"))
         }
+        Some(name) if is_own(name) => Err(plugin.wrong("leave `ipam` out to have podwired lease the addresses")),
         Some(name) => Ok(Some(name.to_owned())),
     }
 }

@@ -458,6 +458,7 @@ impl Backend for Fake {
     }
 
     fn attachments(&self) -> Answer<Vec<Attachment>> {
+        self.fail()?;
         Ok(vec![attachment()])
     }
 
