@@ -29,7 +29,8 @@ use crate::proto::podwire_server::PodwireServer;
 
 pub use socket::{BindError, bind};
 
-/// Open connections; more are closed at once, so that the API can not use up the daemon's descriptors.
+/// Open connections; more wait until one is closed, so that the API can not use up the daemon's descriptors. Clients that
+/// wait give up at their own deadline.
 pub const CONNECTIONS_MAX: usize = 64;
 /// Calls one connection may have under way.
 pub const CALLS_PER_CONNECTION_MAX: u32 = 16;
