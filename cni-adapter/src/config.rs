@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use podwire_control::client::SOCKET;
-use podwire_control::model::{AttachmentKey, PORT_MTU_MIN, PortKind};
+use podwire_control::model::{AttachmentKey, NetworkName, PORT_MTU_MIN, PortKind, Text};
 use podwire_control::spool;
 use serde_json::{Map, Value};
 
@@ -28,7 +28,7 @@ const OWN_IPAM: &str = "podwire";
 pub(crate) struct Config<'a> {
     root: Field<'a>,
     pub(crate) version: Version,
-    pub(crate) name: String,
+    pub(crate) name: NetworkName,
     pub(crate) socket: PathBuf,
     pub(crate) spool_dir: PathBuf,
     pub(crate) timeout: Duration,
@@ -98,14 +98,10 @@ impl<'a> Config<'a> {
     }
 }
 
-/// libcni's rule.
-fn name(field: &Field<'_>) -> Result<String, Failure> {
-    let plain = |text: &&str| {
-        let begins_well = text.bytes().next().is_some_and(|first| first.is_ascii_alphanumeric());
-        begins_well && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
-    };
-    let remedy = "use a-z, A-Z, 0-9, '_', '.' and '-', beginning with a letter or digit";
-    field.text()?.filter(plain).map(str::to_owned).ok_or_else(|| field.wrong(remedy))
+fn name(field: &Field<'_>) -> Result<NetworkName, Failure> {
+    let remedy = NetworkName::REMEDY;
+    let given = field.read(remedy, |value| value.as_str()?.parse().ok())?;
+    given.ok_or_else(|| field.wrong(remedy))
 }
 
 fn path(field: &Field<'_>) -> Result<Option<PathBuf>, Failure> {

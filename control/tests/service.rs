@@ -292,7 +292,7 @@ async fn a_containers_interface_is_attached_looked_at_and_taken_away() {
     assert!(matches!(client.check_attachment(&other, &netns, &[]).await, Err(ClientError::NotFound(_))));
     assert_eq!(client.collect_attachments(&network, &[]).await.unwrap(), std::slice::from_ref(&key));
     assert_eq!(client.collect_attachments(&network, std::slice::from_ref(&key)).await.unwrap(), []);
-    assert_eq!(client.collect_attachments("others", &[]).await.unwrap(), []);
+    assert_eq!(client.collect_attachments(&"others".parse().unwrap(), &[]).await.unwrap(), []);
     assert_eq!(client.attachments().await.unwrap(), [attachment()]);
     let address = addresses[0].addr();
     assert_eq!(client.release_address(address, true).await, Ok(key));

@@ -26,7 +26,7 @@ fn state(node: &Node) -> std::path::PathBuf {
 fn lease(state: &Path, container: &str, address: &str) {
     let attachment = Attachment {
         key: AttachmentKey { container: container.parse().unwrap(), ifname: "eth0".into() },
-        network: "podwire".into(),
+        network: "podwire".parse().unwrap(),
         netns: "/run/netns/none".into(),
         pod: None,
         port: container.parse().unwrap(),
