@@ -65,6 +65,14 @@ fn the_plugin_is_installed_left_alone_and_taken_away() {
     let said = runtime.run(&node, &["install-cni", "--network", "other"]).expect("it is changed");
     assert!(said.contains("wrote") && fs::read_to_string(runtime.conflist()).unwrap().contains("\"other\""));
 
+    let edited = fs::read_to_string(runtime.conflist()).unwrap().replace("\"socket\"", "\"mtu\": 1400, \"socket\"");
+    fs::write(runtime.conflist(), edited.replace("podwired.sock", "old.sock")).unwrap();
+    let _ = runtime.run(&node, &["install-cni"]).expect("it is mended");
+    let text: Value = serde_json::from_slice(&fs::read(runtime.conflist()).unwrap()).unwrap();
+    let plugin = &text["plugins"][0];
+    assert_eq!((&text["name"], &plugin["mtu"]), (&json!("other"), &json!(1400)), "what was edited stays");
+    assert_eq!(plugin["socket"], json!(node.socket()), "what podwired knows better does not");
+
     let said = runtime.run(&node, &["uninstall-cni"]).expect("it is taken away");
     assert_eq!(said.matches("removed").count(), 2, "{said}");
     assert!(!runtime.plugin().exists() && !runtime.conflist().exists());
