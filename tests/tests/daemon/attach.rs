@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use podwire_control::client::ClientError;
 use podwire_control::model::{
-    AddressSource, AttachRequest, Attachment, AttachmentKey, Bandwidth, Object, Owner, PodName, PortKind, Readiness,
-    Via,
+    AddressSource, AttachRequest, Attachment, AttachmentKey, Bandwidth, HostPort, Object, Owner, PodName, PortKind,
+    Readiness, Transport, Via,
 };
 use podwire_control::spool;
 use podwire_tests::probe::Path;
@@ -106,6 +107,7 @@ fn a_refused_attachment_names_what_is_wrong_and_takes_nothing() {
     let netns = Netns::new("a");
     let plain = || request("a", &netns);
     let given = |text: &str| AddressSource::Given(vec![text.parse().unwrap()]);
+    let udp = |host_port| HostPort { host_ip: None, host_port, container_port: 53, transport: Transport::Udp };
     let wanted = |text: &str| AddressSource::Lease { wanted: vec![text.parse().unwrap()] };
     let taken = Object::Port(port("taken", &Netns::new("taken"), 9));
     for (request, words) in [
@@ -114,7 +116,9 @@ fn a_refused_attachment_names_what_is_wrong_and_takes_nothing() {
             ["eth0 of container a", "check that the path exists"],
         ),
         (AttachRequest { netns: "/etc/hostname".into(), ..plain() }, ["/etc/hostname", "node.netns_dirs"]),
-        (AttachRequest { addresses: given("10.9.0.7/24"), ..plain() }, ["10.9.0.7/24 is outside", "10.244.1.0/24"]),
+        (AttachRequest { addresses: given("10.9.0.7/24"), ..plain() }, ["10.9.0.7 is in none of", "10.244.1.0/24"]),
+        (AttachRequest { addresses: given("10.244.1.1/24"), ..plain() }, ["10.244.1.1 is the gateway's", "another"]),
+        (AttachRequest { host_ports: vec![udp(4789)], ..plain() }, ["tunnels (vxlan.port)", "use another host port"]),
         (AttachRequest { addresses: wanted("10.244.1.1"), ..plain() }, ["10.244.1.1", "ask for another"]),
         (AttachRequest { mtu: Some(100), ..plain() }, ["mtu 100 is too small", "use 1280"]),
         (AttachRequest { key: AttachmentKey { ifname: "a/b".into(), ..key("a") }, ..plain() }, ["ifname", "a/b"]),
@@ -197,6 +201,46 @@ fn addresses_of_containers_that_nobody_took_away_are_found_again() {
     let third = api.attach(&request("c", &second.netns)).unwrap();
     assert_eq!(api.attachments(), [third]);
     command::must(&format!("ip netns add {path}"));
+}
+
+#[test]
+fn a_note_that_can_not_be_carried_out_holds_up_no_other() {
+    let node = node();
+    let api = Api::of(&node);
+    let _a = container(&api, "a");
+    let stuck = spool_of(&node).join("stuck@eth0");
+    fs::create_dir_all(&stuck).unwrap();
+    spool::add(&spool_of(&node), &key("a")).unwrap();
+    eventually(SEEN_WITHIN, "the other is taken away", || api.attachments().is_empty());
+    let warned = || api.warnings().iter().any(|warning| warning.contains("stuck") && warning.contains("spool"));
+    eventually(SEEN_WITHIN, "people are told", warned);
+    let netns = Netns::new("stuck");
+    let said = api.attach(&request("stuck", &netns)).unwrap_err();
+    assert!(matches!(&said, ClientError::Unavailable(why) if why.contains("is to be taken away first")), "{said}");
+    fs::remove_dir(&stuck).unwrap();
+    api.attach(&request("stuck", &netns)).unwrap();
+    eventually(SEEN_WITHIN, "nothing is wrong any more", || api.warnings().is_empty());
+}
+
+#[test]
+fn where_nft_fails_only_host_ports_are_refused() {
+    let mut node = node();
+    assert!(node.stop());
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("nft"), "#!/bin/sh\necho out of order >&2\nexit 1\n").unwrap();
+    fs::set_permissions(folder.path().join("nft"), fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
+    node.spec.environment.push(("PATH".into(), path));
+    node.start();
+    let api = Api::of(&node);
+    let (netns, second) = (Netns::new("a"), Netns::new("b"));
+    let attached = api.attach(&request("a", &netns)).unwrap();
+    let web = HostPort { host_ip: None, host_port: 8080, container_port: 80, transport: Transport::Tcp };
+    let said = refused(api.attach(&AttachRequest { host_ports: vec![web], ..request("b", &second) }));
+    assert!(said.contains("eth0 of container b") && said.contains("out of order"), "{said}");
+    assert_eq!(api.attachments(), [attached]);
+    assert!(!has_interface(&second, "eth0"));
+    assert!(api.detach("a"));
 }
 
 #[test]
@@ -290,9 +334,9 @@ fn readiness_says_what_is_in_the_way() {
     let netns = Netns::new("b");
     let full = api.attach(&request("b", &netns)).unwrap_err();
     assert!(matches!(&full, ClientError::Exhausted(refusal) if refusal.reason.contains("10.244.1.7")), "{full}");
-    let readiness = api.ask(api.client.readiness()).unwrap();
-    assert!(readiness.cannot_attach.unwrap().contains("no IPv4 address is free"));
-    assert_eq!(readiness.pods_suffer, None);
+    // Said to people; a node that is not ready would have its pods evicted.
+    assert!(api.warnings().iter().any(|warning| warning.contains("no IPv4 address is free")), "{:?}", api.warnings());
+    assert_eq!(api.ask(api.client.readiness()).unwrap(), Readiness::default());
 }
 
 #[test]
@@ -309,7 +353,8 @@ fn without_a_store_nobody_is_attached_and_the_others_go_on() {
     let netns = Netns::new("c");
     let said = refused(api.attach(&request("c", &netns)));
     assert!(said.contains("damaged") && said.contains("move it away"), "{said}");
-    assert!(api.ask(api.client.readiness()).unwrap().cannot_attach.unwrap().contains("damaged"));
+    let Readiness { cannot_attach, pods_suffer } = api.ask(api.client.readiness()).unwrap();
+    assert!(cannot_attach.unwrap().contains("damaged") && pods_suffer.unwrap().contains("damaged"));
     assert!(node.stop());
     fs::write(&store, &whole).unwrap();
     node.start();

@@ -1,11 +1,12 @@
 //! Ranges of addresses for pods: the file's go first, what the CLI adds survives, and a range with leases stays.
 
+use std::fs;
 use std::path::Path;
 
 use podwire_control::model::{Attachment, AttachmentKey, Bandwidth, IpRange, Mac, PortKind};
-use podwire_tests::{Node, NodePlan, NodeSpec};
+use podwire_tests::{Netns, Node, NodePlan, NodeSpec};
 use podwire_vswitch::daemon::store::{Batch, Store, StoredAttachment};
-use podwire_vswitch::sys::netns::NetnsId;
+use podwire_vswitch::sys::netns::identity_of;
 
 use crate::api::{Api, node, refused, underlay};
 use crate::reload::reload;
@@ -23,11 +24,11 @@ fn state(node: &Node) -> std::path::PathBuf {
 }
 
 /// Puts a lease into the store of a node that does not run.
-fn lease(state: &Path, container: &str, address: &str) {
+fn lease(state: &Path, container: &str, address: &str, netns: &Netns) {
     let attachment = Attachment {
         key: AttachmentKey { container: container.parse().unwrap(), ifname: "eth0".into() },
         network: "podwire".parse().unwrap(),
-        netns: "/run/netns/none".into(),
+        netns: netns.path(),
         pod: None,
         port: container.parse().unwrap(),
         kind: PortKind::Tap,
@@ -39,7 +40,9 @@ fn lease(state: &Path, container: &str, address: &str) {
         host_ports: Vec::new(),
         bandwidth: Bandwidth::default(),
     };
-    let stored = StoredAttachment { attachment, netns_id: NetnsId { dev: 1, ino: 1 }, boot_id: String::new() };
+    let netns_id = identity_of(&netns.path()).unwrap();
+    let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap().trim().to_owned();
+    let stored = StoredAttachment { attachment, netns_id, boot_id };
     let mut store = Store::open(state, "node1").unwrap();
     store.commit(&Batch { attached: &[stored], ..Batch::default() }).unwrap();
 }
@@ -93,8 +96,9 @@ fn a_range_that_can_not_be_is_refused_and_one_with_leases_stays() {
     let api = Api::of(&node);
     api.ask(api.client.change_ranges(&[stated], &[])).unwrap();
     node.stop();
-    lease(&state(&node), "c1", "10.244.1.17/24");
-    lease(&state(&node), "c2", "10.244.1.100/24");
+    let netns = ["c1", "c2"].map(Netns::new);
+    lease(&state(&node), "c1", "10.244.1.17/24", &netns[0]);
+    lease(&state(&node), "c2", "10.244.1.100/24", &netns[1]);
     node.start();
     let held = ["10.244.1.100-10.244.1.109 file 1 9", "10.244.1.16-10.244.1.20 cli 1 4", V6_WHOLE];
     assert_eq!(shown(&node), held);

@@ -221,7 +221,15 @@ fn host_port(host_ip: Option<&str>, host_port: u16, container_port: u16, transpo
 /// Connects, and gives who the listener in the pod saw.
 fn connect(from: &Netns, to: SocketAddr, pod: &Pod, container_port: u16) -> io::Result<IpAddr> {
     let at = SocketAddr::new(pod.like(to.ip()), container_port);
-    let listener = pod.netns.enter(|| TcpListener::bind(at)).unwrap();
+    // The last connection to that port may be going still.
+    let mut bound = pod.netns.enter(|| TcpListener::bind(at));
+    for _ in 0..20 {
+        if bound.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse) {
+            std::thread::sleep(Duration::from_millis(50));
+            bound = pod.netns.enter(|| TcpListener::bind(at));
+        }
+    }
+    let listener = bound.unwrap();
     let _open = from.enter(|| TcpStream::connect_timeout(&to, SILENCE))?;
     Ok(listener.accept()?.1.ip())
 }

@@ -1,7 +1,7 @@
 //! The daemon's one state machine: the ledger of what is wanted, the devices that are open, and the switch that runs.
 //!
 //! How a request is carried out is in `change`, what happens by itself in `watch`, SIGHUP in `reload`, what is told in
-//! `reading` and `uplink`, containers' interfaces in `attach`, their addresses in `ipam`. Every method runs on the control
+//! `reading` and `uplink`, containers' interfaces in `attach` and `vanished`, their addresses in `ipam`. Every method runs on the control
 //! side, under one lock (see `backend`).
 
 mod attach;
@@ -11,6 +11,7 @@ mod path_mtu;
 mod reading;
 mod reload;
 mod uplink;
+mod vanished;
 mod watch;
 
 use std::collections::HashMap;
@@ -75,8 +76,7 @@ pub struct Controller {
     switch: Switch,
     events: EventBus,
     attachments: Attachments,
-    /// Why what the plugin noted for later can not be carried out, where that is so.
-    spool_failure: Option<String>,
+    spool: vanished::Spool,
     /// Ports whose device is not open, and why.
     closed: HashMap<String, Reason>,
     /// Counters of a slot when its present port got it.
@@ -105,7 +105,7 @@ impl Controller {
             ledger: Ledger::restore(remembered.objects),
             nat: Nat::new(NatSpec { mappings: attachments.mappings(), ..nat_spec(&config) }),
             attachments,
-            spool_failure: None,
+            spool: vanished::Spool::default(),
             config,
             node,
             store,
@@ -210,7 +210,10 @@ impl Controller {
     /// # Errors
     /// [`NatError`].
     pub fn set_host_ports(&mut self, mappings: Vec<Mapping>) -> Result<(), NatError> {
-        self.nat.set_mappings(mappings)
+        match self.nat.mappings() == mappings {
+            true => Ok(()),
+            false => self.nat.set_mappings(mappings),
+        }
     }
 
     fn compile(&self, ledger: &Ledger) -> Compiled {

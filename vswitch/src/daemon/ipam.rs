@@ -196,7 +196,7 @@ impl Ipam {
             };
         }
         for &address in wanted {
-            self.check_static(address, wanted, &in_use)?;
+            self.check_static(holder, address, wanted, &in_use)?;
         }
         let mut addresses = Vec::with_capacity(self.pools.len());
         let mut rows = ReleaseRows::default();
@@ -303,8 +303,27 @@ impl Ipam {
         self.holders.insert(holder, addresses);
     }
 
+    /// Checks an address that another IPAM plugin gave a holder.
+    ///
+    /// # Errors
+    /// [`IpamError`]: it is not the node's to give, no pod can have it, or it is leased to another.
+    pub fn check_given(&self, holder: &AttachmentKey, address: IpAddr) -> Result<(), IpamError> {
+        let Some(pool) = self.pool(address) else {
+            let pod_cidrs: Vec<IpNet> = self.pools.iter().map(|pool| pool.net).collect();
+            return Err(IpamError::Outside { address, pod_cidrs: list(&pod_cidrs) });
+        };
+        if let Some(what) = pool.is_special(address) {
+            return Err(IpamError::Special { address, what });
+        }
+        match self.holder_of(address) {
+            Some(other) if other != holder => Err(IpamError::Held { address, holder: other.clone() }),
+            _ => Ok(()),
+        }
+    }
+
     fn check_static(
         &self,
+        holder: &AttachmentKey,
         address: IpAddr,
         wanted: &[IpAddr],
         in_use: &impl Fn(IpAddr) -> bool,
@@ -313,16 +332,7 @@ impl Ipam {
         if let [first, second, ..] = of_family.collect::<Vec<_>>()[..] {
             return Err(IpamError::TwoOfFamily { first, second });
         }
-        let Some(pool) = self.pool(address) else {
-            let pod_cidrs: Vec<IpNet> = self.pools.iter().map(|pool| pool.net).collect();
-            return Err(IpamError::Outside { address, pod_cidrs: list(&pod_cidrs) });
-        };
-        if let Some(what) = pool.is_special(address) {
-            return Err(IpamError::Special { address, what });
-        }
-        if let Some(holder) = self.holder_of(address) {
-            return Err(IpamError::Held { address, holder: holder.clone() });
-        }
+        self.check_given(holder, address)?;
         if in_use(address) { Err(IpamError::InUse { address }) } else { Ok(()) }
     }
 

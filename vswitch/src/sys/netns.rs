@@ -142,6 +142,16 @@ pub fn identity_of(path: &Path) -> Option<NetnsId> {
     fs::metadata(path).ok().map(NetnsId::from)
 }
 
+/// Whether a path surely leads to a namespace no more: nowhere, or to another. What can not be looked at now, such as for want
+/// of a permission, is not taken for gone.
+#[must_use]
+pub fn is_gone(path: &Path, id: NetnsId) -> bool {
+    match fs::metadata(path) {
+        Ok(metadata) => (NetnsId { dev: metadata.dev(), ino: metadata.ino() }) != id,
+        Err(error) => matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
+    }
+}
+
 /// Runs `work` inside the namespace, on a thread of its own that ends with it, and gives back its result.
 /// Sockets and devices made there belong to the namespace for good.
 ///

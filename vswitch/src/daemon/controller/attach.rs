@@ -1,13 +1,13 @@
-//! Containers' interfaces, as the CNI plugin asks for them: attached, taken away, checked, collected.
+//! Containers' interfaces, as the CNI plugin asks for them: attached, taken away, checked, collected. Those that nobody asks to
+//! take away are `vanished`'s matter.
 //!
 //! An attachment is its port (an object of the owner `cni`), its leases and its record, and all of it goes into the store
 //! in one transaction. So a process that is killed in between leaves either all of it or nothing, and devices that no
 //! record speaks of are taken over or removed with their namespace.
 
 use std::collections::HashSet;
-use std::fs;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use ipnet::IpNet;
 use podwire_control::model::{
@@ -15,9 +15,10 @@ use podwire_control::model::{
     Refusal, Route, StaticMac, Via,
 };
 use podwire_control::service::BackendError;
-use podwire_control::spool;
 
 use super::Controller;
+use super::change::STORE;
+use super::vanished::{boot_id, is_vanished};
 use crate::compile::{HOST_PORT, UPLINK_PORT};
 use crate::daemon::ipam::{Change, IpamError};
 use crate::daemon::ledger;
@@ -25,9 +26,6 @@ use crate::daemon::nat::{Mapping, conflict};
 use crate::daemon::netns_dirs;
 use crate::daemon::store::{Batch, StoredAttachment};
 use crate::sys::netns::{NetnsHandle, identity_of};
-
-/// Tells one boot of the node from another (random(4)).
-const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 impl Controller {
     /// Wires a container's interface. The same request again is answered the same; another one for the same container and
@@ -42,11 +40,15 @@ impl Controller {
         }
         // What is still to be taken away may be of this very container, or of one that had its namespace's path before.
         self.carry_out_spool();
+        if let Some(why) = self.spool.waits(&request.key) {
+            return Err(BackendError::Unavailable(format!("{} is to be taken away first: {why}", request.key)));
+        }
         self.reconcile_attachments(|one| one.netns == request.netns);
-        let refused = |reason: String| BackendError::Refused(vec![Refusal::new(&request.key, reason)]);
-        netns_dirs::check(&request.netns, &self.config.node.netns_dirs).map_err(|error| refused(error.to_string()))?;
-        let netns_id = NetnsHandle::open(&request.netns).map_err(|error| refused(error.to_string()))?.id();
-        let again = self.attachments.get(&request.key).is_some();
+        // A device that went a moment ago is not to be taken for an open one.
+        self.close_vanished();
+        let (key, netns) = (&request.key, &request.netns);
+        netns_dirs::check(netns, &self.config.node.netns_dirs).map_err(|error| refused(key, error.to_string()))?;
+        let netns_id = NetnsHandle::open(netns).map_err(|error| refused(key, error.to_string()))?.id();
         let (addresses, leases) = self.addresses(&request)?;
         let mappings = self.mappings_with(&request, &addresses)?;
         let port = self.port_for(&request, addresses);
@@ -57,15 +59,18 @@ impl Controller {
         let change = ledger::Change { upserts: vec![object], ..ledger::Change::default() };
         let plan = self.ledger.change(Owner::Cni, change).map_err(of_ledger)?;
         let stored = StoredAttachment { attachment: attachment.clone(), netns_id, boot_id: boot_id() };
-        let rows = Batch { attached: std::slice::from_ref(&stored), releases: Some(leases.rows()), ..Batch::default() };
+        let before = self.attachments.get(&attachment.key);
+        let (again, same) = (before.is_some(), before == Some(&stored));
+        let attached = if same { &[] } else { std::slice::from_ref(&stored) };
+        let rows = Batch { attached, releases: Some(leases.rows()), ..Batch::default() };
         // Before the rest, since it is what most often fails, and what is most easily taken back.
         if let Err(error) = self.set_host_ports(mappings) {
             self.restore_host_ports();
-            return Err(BackendError::Unavailable(format!("{}: {error}", attachment.key)));
+            return Err(refused(&attachment.key, error.to_string()));
         }
         let taken_up = self.carry_out_with(plan, &stated, rows).map_err(|refusals| {
             self.restore_host_ports();
-            BackendError::Refused(refusals)
+            not_carried_out(refusals)
         })?;
         self.ipam.apply(leases);
         self.attachments.insert(stored);
@@ -73,7 +78,7 @@ impl Controller {
         if again {
             // What somebody has changed inside is put right.
             let mended = self.devices.update_pod(&port, &self.node, self.pod_mtu());
-            mended.map_err(|error| BackendError::Refused(vec![Refusal::new(&attachment.key, error.to_string())]))?;
+            mended.map_err(|error| refused(&attachment.key, error.to_string()))?;
         }
         Ok(attachment)
     }
@@ -130,15 +135,8 @@ impl Controller {
                 Ok((leases.addresses().to_vec(), leases))
             }
             AddressSource::Given(given) => {
-                let cidrs = &self.node.pod_cidrs;
-                let outside = given.iter().find(|one| !cidrs.iter().any(|pods| pods.contains(&one.addr())));
-                if let Some(outside) = outside {
-                    let cidrs: Vec<String> = cidrs.iter().map(ToString::to_string).collect();
-                    let reason = format!(
-                        "{outside} is outside the node's pod CIDRs {}; have the IPAM plugin give addresses of those",
-                        cidrs.join(", ")
-                    );
-                    return Err(BackendError::Refused(vec![Refusal::new(key, reason)]));
+                for address in given.iter().map(IpNet::addr) {
+                    self.ipam.check_given(key, address).map_err(|error| of_ipam(key, &error))?;
                 }
                 Ok((given.clone(), self.ipam.release([key])))
             }
@@ -154,16 +152,17 @@ impl Controller {
     /// The node's ports with those of one more attachment.
     fn mappings_with(&self, request: &AttachRequest, addresses: &[IpNet]) -> Result<Vec<Mapping>, BackendError> {
         let mut mappings = self.attachments.mappings_without(std::slice::from_ref(&request.key));
+        let tunnel_port = self.config.uplink.as_ref().map(|_| self.config.vxlan.port);
         for wanted in Mapping::of_pod(&request.host_ports, addresses) {
-            if let Some(conflict) = conflict(&mappings, &wanted) {
-                return Err(BackendError::Refused(vec![Refusal::new(&request.key, conflict.to_string())]));
+            if let Some(conflict) = conflict(&mappings, tunnel_port, &wanted) {
+                return Err(refused(&request.key, conflict.to_string()));
             }
             mappings.push(wanted);
         }
         Ok(mappings)
     }
 
-    /// Has the node's ports lead where the attachments say, after others were tried. Cheap where they do.
+    /// Has the node's ports lead where the attachments say, after others were tried.
     fn restore_host_ports(&mut self) {
         // What fails is among the warnings, and tried again.
         let _ = self.set_host_ports(self.attachments.mappings());
@@ -179,7 +178,7 @@ impl Controller {
     /// Takes a container's interface away with all it holds; false when there is none.
     ///
     /// # Errors
-    /// [`BackendError`]; nothing has changed then.
+    /// [`BackendError`]; nothing of the attachment has changed then.
     pub fn detach(&mut self, key: &AttachmentKey) -> Result<bool, BackendError> {
         let found = self.attachments.get(key).is_some();
         if found {
@@ -189,7 +188,7 @@ impl Controller {
     }
 
     /// Takes attachments away, all of them or none.
-    fn take_away(&mut self, keys: &[AttachmentKey]) -> Result<(), BackendError> {
+    pub(super) fn take_away(&mut self, keys: &[AttachmentKey]) -> Result<(), BackendError> {
         let known = keys.iter().filter_map(|key| self.attachments.get(key));
         let ports: Vec<Key> = known.map(|one| Key::Port(one.attachment.port.clone())).collect();
         self.unstate_referring(&ports)?;
@@ -197,7 +196,7 @@ impl Controller {
         let plan = self.ledger.change(Owner::Cni, change).map_err(of_ledger)?;
         let freed = self.ipam.release(keys);
         let rows = Batch { detached: keys, releases: Some(freed.rows()), ..Batch::default() };
-        let taken_up = self.carry_out_with(plan, &[], rows).map_err(BackendError::Refused)?;
+        let taken_up = self.carry_out_with(plan, &[], rows).map_err(not_carried_out)?;
         self.ipam.apply(freed);
         keys.iter().for_each(|key| self.attachments.remove(key));
         self.restore_host_ports();
@@ -247,6 +246,9 @@ impl Controller {
         }
         for told in addresses.iter().filter(|told| !attachment.addresses.contains(told)) {
             drifts.push(format!("the runtime was told {told}, which it does not have"));
+        }
+        for own in attachment.addresses.iter().filter(|own| !addresses.is_empty() && !addresses.contains(own)) {
+            drifts.push(format!("it has {own}, of which the runtime was not told"));
         }
         for own in
             attachment.addresses.iter().filter(|own| attachment.leased && self.ipam.holder_of(own.addr()) != Some(key))
@@ -304,7 +306,7 @@ impl Controller {
             let reason = "nobody holds it; see `podwire ipam list`";
             return Err(BackendError::NotFound(Refusal::new(object, reason)));
         };
-        if let Some(one) = self.attachments.get(&key).filter(|one| !force && is_there(one)) {
+        if let Some(one) = self.attachments.get(&key).filter(|one| !force && !is_vanished(one, &boot_id())) {
             let netns = one.attachment.netns.display();
             let reason = format!("its container's namespace {netns} is there; delete the container, or use --force");
             return Err(BackendError::Refused(vec![Refusal::new(object, reason)]));
@@ -321,62 +323,33 @@ impl Controller {
             let reason = self.closed.get(name)?;
             Some(format!("port {name} is closed: {reason}"))
         });
-        let pods_suffer = stuck.or(closed);
+        // Without the store nobody knows whose interfaces there were before.
         let without_store = self.store.is_none().then(|| self.warnings.join("; "));
+        let pods_suffer = stuck.or(closed).or(without_store);
+        Readiness { cannot_attach: pods_suffer.clone(), pods_suffer }
+    }
+
+    /// Why the next container will be refused an address, if so. No reason to call the node not ready: its pods would be
+    /// evicted.
+    pub(super) fn full(&self) -> Option<String> {
         let taken = self.addresses_of_ports();
-        let full = || self.ipam.full(|address| taken.contains(&address)).map(|error| error.to_string());
-        let cannot_attach = pods_suffer.clone().or(without_store).or_else(full);
-        Readiness { cannot_attach, pods_suffer }
-    }
-
-    /// Takes away those of some attachments whose namespace is gone. What can not be stored now is found again later.
-    pub(super) fn reconcile_attachments(&mut self, concerned: impl Fn(&Attachment) -> bool) {
-        let gone = self.attachments.iter().filter(|one| concerned(&one.attachment) && !is_there(one));
-        let gone: Vec<AttachmentKey> = gone.map(|one| one.attachment.key.clone()).collect();
-        if gone.is_empty() {
-            return;
-        }
-        match self.take_away(&gone) {
-            Ok(()) => tracing::info!(attachments = gone.len(), "their namespaces are gone; their addresses are free"),
-            Err(error) => tracing::warn!(%error, "attachments whose namespaces are gone can not be taken away yet"),
-        }
-    }
-
-    /// Takes away what the plugin was told to while podwired was not there.
-    pub(super) fn carry_out_spool(&mut self) {
-        let dir = self.spool_dir();
-        let done = spool::pending(&dir).and_then(|pending| {
-            pending.iter().try_for_each(|key| {
-                let found = self.detach(key).map_err(|error| std::io::Error::other(error.to_string()))?;
-                tracing::info!(attachment = %key, found, "taken away as was asked for meanwhile");
-                spool::remove(&dir, key)
-            })
-        });
-        let failure =
-            done.err().map(|error| format!("{}: {error}; see that it can be read and emptied", dir.display()));
-        if self.spool_failure != failure {
-            if let Some(failure) = &failure {
-                tracing::warn!(failure, "what is to be taken away has to wait");
-            }
-            self.spool_failure = failure;
-        }
-    }
-
-    fn spool_dir(&self) -> PathBuf {
-        self.config.control.spool_dir()
+        self.ipam.full(|address| taken.contains(&address)).map(|error| error.to_string())
     }
 }
 
-/// Whether the namespace it was made in is there, at its path.
-fn is_there(one: &StoredAttachment) -> bool {
-    one.boot_id == boot_id() && identity_of(&one.attachment.netns) == Some(one.netns_id)
+fn refused(key: &AttachmentKey, reason: String) -> BackendError {
+    BackendError::Refused(vec![Refusal::new(key, reason)])
 }
 
-fn boot_id() -> String {
-    fs::read_to_string(BOOT_ID).unwrap_or_default().trim().to_owned()
+/// Of a request of which nothing was done. What the store can not take now it may take later.
+fn not_carried_out(refusals: Vec<Refusal>) -> BackendError {
+    match refusals.iter().any(|refusal| refusal.object == STORE) {
+        true => not_taken_up(refusals),
+        false => BackendError::Refused(refusals),
+    }
 }
 
-/// Of a request that stands, though a worker is stuck.
+/// Of a request that can be asked again: it stands though a worker is stuck, or the store failed.
 fn not_taken_up(refusals: Vec<Refusal>) -> BackendError {
     let sentences: Vec<String> = refusals.iter().map(ToString::to_string).collect();
     BackendError::Unavailable(sentences.join("; "))

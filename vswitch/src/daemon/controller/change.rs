@@ -20,6 +20,9 @@ use crate::snapshot::Snapshot;
 use crate::switch::{PortHalves, SwitchError};
 use crate::wire::nd;
 
+/// What a refusal names when the store is at fault.
+pub(super) const STORE: &str = "store";
+
 /// What a request has done so far.
 #[derive(Default)]
 struct Work {
@@ -151,7 +154,7 @@ impl Controller {
             releases: rows.releases,
             ..Batch::objects(plan.owner, &upserts, &plan.own.removed)
         });
-        stored.map_err(|error: StoreError| vec![Refusal::new("store", error.to_string())])
+        stored.map_err(|error: StoreError| vec![Refusal::new(STORE, error.to_string())])
     }
 
     /// Publishes a request whose devices are open and which is stored, and closes what it removes.

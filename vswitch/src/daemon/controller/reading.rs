@@ -86,6 +86,8 @@ impl Controller {
         warnings.extend(self.range_warnings());
         warnings.extend(self.ledger.faults().iter().map(ToString::to_string));
         warnings.extend_from_slice(self.nat.warnings());
+        warnings.extend(self.spool.warning().map(str::to_owned));
+        warnings.extend(self.full());
         warnings.sort();
         warnings
     }

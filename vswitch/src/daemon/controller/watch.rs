@@ -40,7 +40,7 @@ impl Controller {
         self.nat.tick(now);
     }
 
-    fn close_vanished(&mut self) {
+    pub(super) fn close_vanished(&mut self) {
         let reported: Vec<PortId> = self.switch.reports().map(|Report::Closed(port)| port).collect();
         let snapshot = self.switch.snapshot();
         let device_gone = reported.into_iter().filter_map(|id| Some(snapshot.port(id)?.name.clone()));

@@ -13,7 +13,7 @@ use crate::port::veth::VethPort;
 use crate::port::{PortCaps, PortTx};
 use crate::switch::{PortHalves, RxHalves};
 use crate::sys::netlink::Netlink;
-use crate::sys::netns::{NetnsId, identity_of};
+use crate::sys::netns::{NetnsId, identity_of, is_gone};
 use crate::sys::tap::TapOffloads;
 use crate::sys::xsk::XskStatistics;
 
@@ -139,7 +139,7 @@ impl OpenPort {
 
     /// Whether its namespace's path is gone or leads to another now.
     pub(super) fn is_lost(&self) -> bool {
-        self.netns.as_ref().is_some_and(|(path, id)| identity_of(path) != Some(*id))
+        self.netns.as_ref().is_some_and(|(path, id)| is_gone(path, *id))
     }
 
     /// Whether the device was taken away behind our back and no worker would notice.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
-use podwire_control::model::HostPort;
+use podwire_control::model::{HostPort, Transport};
 
 /// A port of the node, and the address of the pod it leads to: of one family.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -78,6 +78,12 @@ pub enum Conflict {
         /// What there is.
         taken: Mapping,
     },
+    /// The node's own tunnels come in there.
+    #[error("the node's {wanted} is that of its tunnels (vxlan.port); use another host port")]
+    Tunnel {
+        /// What is asked for.
+        wanted: Mapping,
+    },
     /// Nothing that comes from `::1` is routed to an interface.
     #[error("the node's {wanted} can not lead to a pod, since Linux routes nothing from ::1; leave the host IP out")]
     Loopback {
@@ -86,11 +92,15 @@ pub enum Conflict {
     },
 }
 
-/// Why a mapping can not be had beside those there are. One on all addresses and one on a single address can not be had
+/// Why a mapping can not be had beside those there are, and the node's tunnels. One on all addresses and one on a single address can not be had
 /// together, as with bind(2) and in the rules by which kube-scheduler places pods: who gets a packet would else depend on
 /// which of the node's addresses a client happens to use.
 #[must_use]
-pub fn conflict(taken: &[Mapping], wanted: &Mapping) -> Option<Conflict> {
+pub fn conflict(taken: &[Mapping], tunnel_port: Option<u16>, wanted: &Mapping) -> Option<Conflict> {
+    let HostPort { transport, host_port, .. } = wanted.host_port;
+    if transport == Transport::Udp && tunnel_port == Some(host_port) {
+        return Some(Conflict::Tunnel { wanted: wanted.clone() });
+    }
     if wanted.host_ip() == Some(Ipv6Addr::LOCALHOST.into()) {
         return Some(Conflict::Loopback { wanted: wanted.clone() });
     }

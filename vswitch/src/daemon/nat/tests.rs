@@ -183,14 +183,18 @@ fn one_host_port_leads_to_one_pod() {
         (&all, Mapping { host_port: port("", 8080, Transport::Udp), pod: "10.244.1.12".parse().unwrap() }, false),
     ];
     for (taken, wanted, refused) in cases {
-        assert_eq!(conflict(std::slice::from_ref(taken), &wanted).is_some(), refused, "{wanted} beside {taken}");
+        assert_eq!(conflict(std::slice::from_ref(taken), None, &wanted).is_some(), refused, "{wanted} beside {taken}");
     }
     assert_eq!(
-        conflict(std::slice::from_ref(&all), &one).unwrap().to_string(),
+        conflict(std::slice::from_ref(&all), None, &one).unwrap().to_string(),
         "the node's tcp port 8080 on 172.31.0.1 is taken: tcp port 8080 on every IPv4 address leads to pod 10.244.1.10; \
          use another host port, or delete that pod"
     );
-    let loopback = conflict(&[], &tcp("::1", 8080, "fd00:244:1::a")).unwrap().to_string();
+    let tunnel = Mapping { host_port: port("", 4789, Transport::Udp), pod: "10.244.1.10".parse().unwrap() };
+    assert!(conflict(&[], Some(4789), &tunnel).unwrap().to_string().contains("tunnels (vxlan.port)"));
+    assert!(conflict(&[], Some(4789), &tcp("", 4789, "10.244.1.10")).is_none());
+    assert!(conflict(&[], None, &tunnel).is_none());
+    let loopback = conflict(&[], None, &tcp("::1", 8080, "fd00:244:1::a")).unwrap().to_string();
     assert!(loopback.contains("tcp port 8080 on ::1 can not lead to a pod"), "{loopback}");
 }
 

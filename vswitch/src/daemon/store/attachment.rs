@@ -223,7 +223,7 @@ pub(super) mod tests {
     #[test]
     fn a_record_that_is_not_understood_is_refused_and_says_why() {
         for (from, to, expected) in [
-            ("\"version\":1", "\"version\":2", "it is of version 2, and this podwired reads version 1"),
+            ("\"version\":1", "\"version\":2", "it is of version 2, and this podwired reads versions 1 to 1"),
             ("\"leased\":true", "\"rented\":true", "rented"),
             ("10.244.1.2/24", "10.244.1.2/33", "10.244.1.2/33"),
             ("\"tcp\"", "\"quic\"", "quic"),
