@@ -81,7 +81,7 @@ install: ## Install what `make build` built, with the unit and a configuration; 
 	@install -d "$(DESTDIR)$(UNIT_DIR)" "$(DESTDIR)$(DOC_DIR)"
 	@sed 's|/usr/bin/podwired|$(PREFIX)/bin/podwired|; s|/usr/share/doc|$(PREFIX)/share/doc|' packaging/podwired.service \
 	  > "$(DESTDIR)$(UNIT_DIR)/podwired.service"
-	@install -m 644 docs/configuration.md docs/operations.md "$(DESTDIR)$(DOC_DIR)"
+	@install -m 644 docs/cni.md docs/configuration.md docs/operations.md "$(DESTDIR)$(DOC_DIR)"
 	@[ -e "$(DESTDIR)$(CONFIG)" ] || install -D -m 644 packaging/podwired.toml "$(DESTDIR)$(CONFIG)"
 	@echo "installed below $(DESTDIR)$(PREFIX); $(CONFIG) says what is true of this node, then: systemctl daemon-reload"
 

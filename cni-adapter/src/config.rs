@@ -1,10 +1,11 @@
 //! The network configuration (docs/cni.md has every key). Keys of others are left alone.
 
+use std::env;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use podwire_control::client::SOCKET;
-use podwire_control::model::{AttachmentKey, PORT_MTU_MIN, PortKind};
+use podwire_control::model::{AttachmentKey, NetworkName, PORT_MTU_MIN, PortKind, Text};
 use podwire_control::spool;
 use serde_json::{Map, Value};
 
@@ -27,7 +28,7 @@ const OWN_IPAM: &str = "podwire";
 pub(crate) struct Config<'a> {
     root: Field<'a>,
     pub(crate) version: Version,
-    pub(crate) name: String,
+    pub(crate) name: NetworkName,
     pub(crate) socket: PathBuf,
     pub(crate) spool_dir: PathBuf,
     pub(crate) timeout: Duration,
@@ -97,14 +98,10 @@ impl<'a> Config<'a> {
     }
 }
 
-/// libcni's rule.
-fn name(field: &Field<'_>) -> Result<String, Failure> {
-    let plain = |text: &&str| {
-        let begins_well = text.bytes().next().is_some_and(|first| first.is_ascii_alphanumeric());
-        begins_well && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
-    };
-    let remedy = "use a-z, A-Z, 0-9, '_', '.' and '-', beginning with a letter or digit";
-    field.text()?.filter(plain).map(str::to_owned).ok_or_else(|| field.wrong(remedy))
+fn name(field: &Field<'_>) -> Result<NetworkName, Failure> {
+    let remedy = NetworkName::REMEDY;
+    let given = field.read(remedy, |value| value.as_str()?.parse().ok())?;
+    given.ok_or_else(|| field.wrong(remedy))
 }
 
 fn path(field: &Field<'_>) -> Result<Option<PathBuf>, Failure> {
@@ -118,6 +115,12 @@ fn timeout(field: &Field<'_>) -> Result<Duration, Failure> {
     Ok(Duration::from_secs(seconds.unwrap_or(TIMEOUT_SECONDS)))
 }
 
+/// Whether a plugin of this name is the one that runs, which would run itself for ever.
+fn is_own(name: &str) -> bool {
+    let program = env::args_os().next().map(PathBuf::from);
+    program.is_some_and(|program| program.file_name().is_some_and(|own| own == name))
+}
+
 fn ipam(field: &Field<'_>) -> Result<Option<String>, Failure> {
     let plugin = field.get("type")?;
     match plugin.text()? {
@@ -125,6 +128,7 @@ fn ipam(field: &Field<'_>) -> Result<Option<String>, Failure> {
         Some(name) if name.contains('/') || name.starts_with('.') => {
             Err(plugin.wrong("write a plugin's name, such as host-local, or leave `ipam` out"))
         }
+        Some(name) if is_own(name) => Err(plugin.wrong("leave `ipam` out to have podwired lease the addresses")),
         Some(name) => Ok(Some(name.to_owned())),
     }
 }

@@ -35,14 +35,13 @@ impl<'a> Ipam<'a> {
         Ok(Self { name, program: found.ok_or_else(missing)?, request })
     }
 
-    /// Has addresses given; those, and what it says of name servers.
+    /// Has addresses given; those, and what it says of name servers. One that fails may have given some.
     pub(crate) fn add(&self) -> Result<(Vec<IpNet>, Object), Failure> {
         let answer = self.run(Command::Add)?;
-        let result = CniResult::read(&Field::root(&answer)).map_err(|failure| self.senseless(&failure.to_string()));
-        match result {
-            Ok(result) if !result.addresses().is_empty() => Ok((result.addresses(), result.dns())),
-            Ok(_) => Err(self.give_back(self.senseless("it gave no address"))),
-            Err(failure) => Err(self.give_back(failure)),
+        let result = CniResult::read(&Field::root(&answer)).map_err(|failure| self.senseless(&failure.to_string()))?;
+        match result.addresses() {
+            none if none.is_empty() => Err(self.senseless("it gave no address")),
+            addresses => Ok((addresses, result.dns())),
         }
     }
 

@@ -139,7 +139,7 @@ mod tests {
     fn made(addresses: &[&str], gateways: &[&str]) -> Attachment {
         Attachment {
             key: AttachmentKey { container: "8e3f".parse().unwrap(), ifname: "eth0".into() },
-            network: "pods".into(),
+            network: "pods".parse().unwrap(),
             netns: "/run/netns/a".into(),
             pod: None,
             port: "8e3f.eth0".parse().unwrap(),

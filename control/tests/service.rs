@@ -9,7 +9,7 @@ use std::time::Duration;
 use fake::{Fake, Running, attachment, port_report};
 use podwire_control::client::{Client, ClientError};
 use podwire_control::model::*;
-use podwire_control::service::Backend;
+use podwire_control::service::{Backend, CONNECTIONS_MAX};
 use tokio_stream::StreamExt;
 
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -18,6 +18,13 @@ async fn start() -> (Running, Client) {
     let running = Running::start();
     let client = Client::connect(&running.socket, DEADLINE).await.unwrap();
     (running, client)
+}
+
+/// What the fake's attachment was asked for with, had its addresses been given.
+fn given() -> AttachRequest {
+    let Attachment { key, network, netns, pod, kind, addresses, host_ports, bandwidth, .. } = attachment();
+    let addresses = AddressSource::Given(addresses);
+    AttachRequest { key, network, netns, pod, kind, addresses, mac: None, mtu: None, host_ports, bandwidth }
 }
 
 fn route(prefix: &str, via: Via) -> Object {
@@ -220,6 +227,42 @@ async fn a_flood_of_connections_and_garbage_leaves_the_api_answering() {
 }
 
 #[tokio::test]
+async fn more_connections_than_there_are_places_are_all_served() {
+    let (running, client) = start().await;
+    *running.fake.attach_takes.lock().unwrap() = Duration::from_millis(5);
+    let at_once = (0..150).map(|number| {
+        let socket = running.socket.clone();
+        tokio::spawn(async move {
+            let key = AttachmentKey { ifname: format!("net{number}"), ..attachment().key };
+            let client = Client::connect(&socket, DEADLINE).await?;
+            client.attach(&AttachRequest { key, ..given() }).await
+        })
+    });
+    for one in at_once.collect::<Vec<_>>() {
+        one.await.unwrap().unwrap();
+    }
+    assert_eq!(running.fake.asked.lock().unwrap().len(), 150);
+    drop(client);
+}
+
+#[tokio::test]
+async fn who_finds_no_place_waits_as_long_as_it_likes() {
+    let (running, client) = start().await;
+    let mut idle = Vec::new();
+    for _ in 0..CONNECTIONS_MAX {
+        idle.push(tokio::net::UnixStream::connect(&running.socket).await.unwrap());
+    }
+    client.status().await.unwrap();
+    let impatient = Client::connect(&running.socket, Duration::from_millis(200)).await.unwrap();
+    let error = impatient.status().await.unwrap_err();
+    assert!(matches!(error, ClientError::Deadline { .. }), "{error}");
+    let patient = Client::connect(&running.socket, DEADLINE).await.unwrap();
+    let asked = tokio::spawn(async move { patient.status().await });
+    drop(idle);
+    assert!(asked.await.unwrap().is_ok());
+}
+
+#[tokio::test]
 async fn nobody_at_the_socket_is_said_with_its_path_and_a_question() {
     let error = Client::connect("/nowhere/podwired.sock".as_ref(), DEADLINE).await.unwrap_err();
     assert_eq!(
@@ -237,21 +280,9 @@ async fn nobody_at_the_socket_is_said_with_its_path_and_a_question() {
 #[tokio::test]
 async fn a_containers_interface_is_attached_looked_at_and_taken_away() {
     let (_running, client) = start().await;
-    let Attachment { key, network, netns, pod, kind, addresses, .. } = attachment();
+    let Attachment { key, network, netns, addresses, .. } = attachment();
     let other = AttachmentKey { ifname: "net1".into(), ..key.clone() };
-    let (host_ports, bandwidth) = (Vec::new(), Bandwidth::default());
-    let given = AttachRequest {
-        key: other.clone(),
-        network: network.clone(),
-        netns: netns.clone(),
-        pod,
-        kind,
-        addresses: AddressSource::Given(addresses.clone()),
-        mac: None,
-        mtu: None,
-        host_ports,
-        bandwidth,
-    };
+    let given = AttachRequest { key: other.clone(), ..given() };
     assert_eq!(client.attach(&given).await.unwrap(), Attachment { key: other.clone(), ..attachment() });
     let leased = AttachRequest { addresses: AddressSource::Lease { wanted: Vec::new() }, ..given };
     assert!(matches!(client.attach(&leased).await, Err(ClientError::Exhausted(refusal)) if refusal.object == "ipam"));
@@ -261,7 +292,7 @@ async fn a_containers_interface_is_attached_looked_at_and_taken_away() {
     assert!(matches!(client.check_attachment(&other, &netns, &[]).await, Err(ClientError::NotFound(_))));
     assert_eq!(client.collect_attachments(&network, &[]).await.unwrap(), std::slice::from_ref(&key));
     assert_eq!(client.collect_attachments(&network, std::slice::from_ref(&key)).await.unwrap(), []);
-    assert_eq!(client.collect_attachments("others", &[]).await.unwrap(), []);
+    assert_eq!(client.collect_attachments(&"others".parse().unwrap(), &[]).await.unwrap(), []);
     assert_eq!(client.attachments().await.unwrap(), [attachment()]);
     let address = addresses[0].addr();
     assert_eq!(client.release_address(address, true).await, Ok(key));

@@ -7,6 +7,7 @@ use podwire_control::model::{AddressSource, AttachRequest, AttachmentKey};
 use serde_json::Value;
 
 use super::Request;
+use crate::daemon::Daemon;
 use crate::failure::{Code, Failure};
 use crate::ipam::Ipam;
 
@@ -20,7 +21,7 @@ impl Request<'_> {
         // Nothing is begun while podwired is away.
         let daemon = self.connect().map_err(|error| Failure::of(&error, &attempt))?;
         if let Some(ipam) = &ipam {
-            let (addresses, dns) = ipam.add()?;
+            let (addresses, dns) = ipam.add().map_err(|failure| after_ipam(&daemon, &attach.key, ipam, failure))?;
             attach.addresses = AddressSource::Given(addresses);
             result.name_servers(dns);
         }
@@ -75,6 +76,15 @@ fn is_certain(error: &ClientError) -> bool {
         | ClientError::Unavailable(_)
         | ClientError::Failed { .. }
         | ClientError::Answer { .. } => false,
+    }
+}
+
+/// An IPAM plugin that fails may have given a part (CNI 1.1.0, section 4). An interface that is there keeps what it has.
+fn after_ipam(daemon: &Daemon, key: &AttachmentKey, ipam: &Ipam<'_>, failure: Failure) -> Failure {
+    match daemon.call(async |client| client.attachments().await) {
+        Ok(all) if all.iter().any(|one| one.key == *key) => failure,
+        Ok(_) => ipam.give_back(failure),
+        Err(error) => failure.and(&format!("and what it gave is kept, as {key} may be there: {error}")),
     }
 }
 

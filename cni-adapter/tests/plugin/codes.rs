@@ -95,6 +95,7 @@ fn a_wrong_configuration_is_code_7_and_names_the_key() {
         ("ADD", "dns", json!([])),
         ("ADD", "ipam", json!("host-local")),
         ("ADD", "ipam", json!({"type": "../sh"})),
+        ("ADD", "ipam", json!({"type": "podwire-cni"})),
         ("ADD", "prevResult", json!({"ips": [{"address": "x"}]})),
         ("ADD", "runtimeConfig", json!({"ips": ["x"]})),
         ("ADD", "args", json!({"cni": {"mac": "x"}})),

@@ -69,10 +69,32 @@ fn its_error_is_passed_on_with_its_code_and_nothing_is_attached() {
         ("", 3, 102, "exit status: 3"),
     ] {
         let (service, giver) = (Service::start(), script(say, exit));
-        call(&service, "ADD", giver.path()).run().failed("1.1.0", code, word);
+        let add = call(&service, "ADD", giver.path());
+        add.clone().with("CNI_CONTAINERID", "new").run().failed("1.1.0", code, word);
+        assert_eq!(calls(&giver), "ADD new, DEL new", "it may have given a part");
+        add.run().failed("1.1.0", code, word);
+        assert_eq!(calls(&giver), "ADD new, DEL new, ADD C", "an interface that is there keeps its addresses");
         assert_eq!(service.fake.asked.lock().unwrap().len(), 0);
-        assert_eq!(calls(&giver), "ADD C", "what failed gave nothing that could be taken back");
     }
+}
+
+#[test]
+fn what_a_plugin_that_fails_gave_is_kept_while_its_interface_may_be_there() {
+    let (service, giver) = (Service::start(), script("", 3));
+    *service.fake.fails.lock().unwrap() = Some(BackendError::Internal("it broke".into()));
+    call(&service, "ADD", giver.path()).run().failed("1.1.0", 102, "what it gave is kept");
+    assert_eq!(calls(&giver), "ADD C");
+}
+
+#[test]
+fn a_plugin_that_would_run_itself_is_refused() {
+    let (service, folder) = (Service::start(), tempfile::tempdir().unwrap());
+    for name in ["podwire-cni", "another-name"] {
+        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_podwire-cni"), folder.path().join(name)).unwrap();
+        let add = call(&service, "ADD", folder.path()).key("ipam", json!({"type": name}));
+        add.run().failed("1.1.0", 7, "leave `ipam` out");
+    }
+    assert_eq!(service.fake.asked.lock().unwrap().len(), 0);
 }
 
 #[test]
@@ -84,10 +106,10 @@ fn what_it_gave_is_taken_back_when_the_rest_fails() {
     ] {
         let (service, giver) = (Service::start(), script(say, 0));
         *service.fake.fails.lock().unwrap() = error;
-        let ran = call(&service, "ADD", giver.path()).run();
+        let ran = call(&service, "ADD", giver.path()).with("CNI_CONTAINERID", "new").run();
         ran.failed("1.1.0", code, "");
         assert!(ran.stderr.contains("noise"), "its log goes to ours");
-        assert_eq!(calls(&giver), "ADD C, DEL C");
+        assert_eq!(calls(&giver), "ADD new, DEL new");
     }
 }
 
@@ -128,29 +150,30 @@ fn host_local_gives_and_takes_back() {
     let program = Path::new(REFERENCE_PLUGINS).join("host-local");
     assert!(program.exists(), "{} is missing: run `make deps`", program.display());
     let (service, state) = (Service::start(), tempfile::tempdir().unwrap());
-    let ranges = json!([[{"subnet": "10.9.0.0/29"}], [{"subnet": "fd00:9::/64"}]]);
+    let ranges = json!([[{"subnet": "10.9.0.0/24"}], [{"subnet": "fd00:9::/64", "rangeEnd": "fd00:9::6"}]]);
     let ipam = json!({"type": "host-local", "dataDir": state.path(), "ranges": ranges});
     let call = |command: &str, container: usize| {
         let call = service.call(command, "1.0.0").with("CNI_PATH", REFERENCE_PLUGINS);
-        call.with("CNI_CONTAINERID", format!("c{container}")).key("ipam", ipam.clone())
+        // The first is the one that the fake has.
+        let id = if container == 0 { CONTAINER.to_owned() } else { format!("c{container}") };
+        call.with("CNI_CONTAINERID", id).key("ipam", ipam.clone())
     };
     let said = call("ADD", 0).run().said;
     assert_eq!(
         (&said["ips"][0]["address"], &said["ips"][1]["address"]),
-        (&json!("10.9.0.2/29"), &json!("fd00:9::2/64"))
+        (&json!("10.9.0.2/24"), &json!("fd00:9::2/64"))
     );
     call("ADD", 0).run().failed("1.0.0", 999, "duplicate");
     let given = || {
-        fs::read_dir(state.path().join("pods"))
-            .unwrap()
-            .filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("10.9"))
-            .count()
+        let files = fs::read_dir(state.path().join("pods")).unwrap();
+        files.filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("10.9")).count()
     };
     assert_eq!(given(), 1, "a second ADD takes nothing away");
     for container in 1..5 {
         assert!(call("ADD", container).run().ok);
     }
     call("ADD", 5).run().failed("1.0.0", 999, "host-local: ");
+    assert_eq!(given(), 5, "an ADD that failed for want of IPv6 has no IPv4 address either");
     *service.fake.fails.lock().unwrap() = Some(BackendError::Exhausted(Refusal::new("port", "no")));
     call("DEL", 4).run().failed("1.0.0", 101, "no");
     assert_eq!(given(), 5, "an address stays while its interface does");

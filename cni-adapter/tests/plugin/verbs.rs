@@ -52,7 +52,7 @@ fn an_add_asks_for_all_that_runtime_and_configuration_say() {
     let asked = service.fake.asked.lock().unwrap().pop().unwrap();
     let expected = AttachRequest {
         key: AttachmentKey { container: CONTAINER.parse().unwrap(), ifname: "eth0".into() },
-        network: "pods".into(),
+        network: "pods".parse().unwrap(),
         netns: "/run/netns/none-of-this-name".into(),
         pod: Some(PodName { namespace: "default".into(), name: "web-0".into() }),
         kind: PortKind::VethXdp,
@@ -156,7 +156,7 @@ fn a_gc_names_the_network_and_what_is_to_stay() {
     service.call("GC", "1.1.0").run().done();
     service.call("GC", "1.1.0").key("cni.dev/valid-attachments", Value::Null).run().done();
     let kept = service.fake.kept.lock().unwrap().clone();
-    assert_eq!(kept, [("pods".to_owned(), 1), ("pods".to_owned(), 0)]);
+    assert_eq!(kept, [1, 0].map(|kept| ("pods".parse().unwrap(), kept)));
 }
 
 #[test]

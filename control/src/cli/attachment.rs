@@ -50,7 +50,7 @@ fn attachment_row(attachment: &Attachment) -> Vec<String> {
         shown_container(attachment),
         attachment.key.ifname.clone(),
         dash(attachment.pod.as_ref()),
-        attachment.network.clone(),
+        attachment.network.to_string(),
         attachment.port.to_string(),
         list(&attachment.addresses),
         list(&host_ports(attachment)),
@@ -62,7 +62,7 @@ fn attachment_json(attachment: &Attachment) -> Value {
         "container": attachment.key.container.as_str(),
         "interface": attachment.key.ifname,
         "pod": text(attachment.pod.as_ref()),
-        "network": attachment.network,
+        "network": attachment.network.as_str(),
         "netns": attachment.netns.to_string_lossy(),
         "port": attachment.port.as_str(),
         "kind": attachment.kind.name(),
@@ -95,7 +95,7 @@ fn lease_row((address, attachment): &(IpAddr, &Attachment)) -> Vec<String> {
         shown_container(attachment),
         attachment.key.ifname.clone(),
         dash(attachment.pod.as_ref()),
-        attachment.network.clone(),
+        attachment.network.to_string(),
     ]
 }
 
@@ -105,7 +105,7 @@ fn lease_json((address, attachment): &(IpAddr, &Attachment)) -> Value {
         "container": attachment.key.container.as_str(),
         "interface": attachment.key.ifname,
         "pod": text(attachment.pod.as_ref()),
-        "network": attachment.network,
+        "network": attachment.network.as_str(),
     })
 }
 

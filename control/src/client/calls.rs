@@ -10,8 +10,8 @@ use super::{Client, ClientError, Events, Result};
 use crate::convert::{ConvertError, attachment_key, each, rows, shown};
 use crate::model::{
     Applied, AttachRequest, Attachment, AttachmentKey, BridgeName, BridgeReport, CounterReport, DropReport,
-    ExplainQuery, Explanation, IpRange, IpamReport, Key, Limit, MacReport, Object, Owner, PortReport, RangesChanged,
-    Readiness, RouteMatch, RouteReport, Status, VtepReport,
+    ExplainQuery, Explanation, IpRange, IpamReport, Key, Limit, MacReport, NetworkName, Object, Owner, PortReport,
+    RangesChanged, Readiness, RouteMatch, RouteReport, Status, VtepReport,
 };
 use crate::proto as pb;
 
@@ -137,9 +137,13 @@ impl Client {
     }
 
     /// Takes away the attachments of a network that are not among `valid`; gives their keys.
-    pub async fn collect_attachments(&self, network: &str, valid: &[AttachmentKey]) -> Result<Vec<AttachmentKey>> {
+    pub async fn collect_attachments(
+        &self,
+        network: &NetworkName,
+        valid: &[AttachmentKey],
+    ) -> Result<Vec<AttachmentKey>> {
         let valid = valid.iter().map(Into::into).collect();
-        let request = pb::CollectAttachmentsRequest { network: network.to_owned(), valid };
+        let request = pb::CollectAttachmentsRequest { network: network.to_string(), valid };
         call!(self.collect_attachments(request), |answer: pb::CollectAttachmentsResponse| rows(answer.removed))
     }
 

@@ -82,7 +82,7 @@ impl From<&model::AttachRequest> for pb::AttachRequest {
         };
         Self {
             key: Some((&request.key).into()),
-            network: request.network.clone(),
+            network: request.network.to_string(),
             netns: request.netns.to_string_lossy().into_owned(),
             pod: request.pod.clone().map(Into::into),
             kind: pb::PortKind::from(request.kind).into(),
@@ -108,7 +108,7 @@ impl TryFrom<pb::AttachRequest> for model::AttachRequest {
             Addresses::Given(given) => AddressSource::Given(texts(object, "address", &given.addresses)?),
         };
         Ok(Self {
-            network: request.network,
+            network: text(object, "network", &request.network)?,
             netns: PathBuf::from(request.netns),
             pod: request.pod.map(Into::into),
             kind: enumeration(object, "kind", request.kind)?,
@@ -126,7 +126,7 @@ impl From<&model::Attachment> for pb::Attachment {
     fn from(attachment: &model::Attachment) -> Self {
         Self {
             key: Some((&attachment.key).into()),
-            network: attachment.network.clone(),
+            network: attachment.network.to_string(),
             netns: attachment.netns.to_string_lossy().into_owned(),
             pod: attachment.pod.clone().map(Into::into),
             port: attachment.port.to_string(),
@@ -149,7 +149,7 @@ impl TryFrom<pb::Attachment> for model::Attachment {
         let key = key(attachment.key)?;
         let object = &key.to_string();
         Ok(Self {
-            network: attachment.network,
+            network: text(object, "network", &attachment.network)?,
             netns: PathBuf::from(attachment.netns),
             pod: attachment.pod.map(Into::into),
             port: text(object, "port", &attachment.port)?,

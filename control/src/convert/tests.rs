@@ -156,7 +156,7 @@ fn host_port() -> impl Strategy<Value = HostPort> {
 prop_compose! {
     fn attachment()(
         key in key(),
-        (network, netns) in ("[a-z]{0,8}", "/[a-z]{1,8}"),
+        (network, netns) in (name(), "/[a-z]{1,8}"),
         pod in of(("[a-z]{1,8}", "[a-z]{1,8}")),
         port in name(),
         kind in select(&PortKind::ALL[..]),
@@ -193,6 +193,7 @@ fn an_attachment_that_can_not_be_read_names_itself_the_field_and_the_remedy() {
         key: Some(pb::AttachmentKey { container: "c1".into(), ifname: "eth0".into() }),
         kind: pb::PortKind::Tap.into(),
         addresses: Some(Addresses::Lease(pb::Lease::default())),
+        network: "pods".into(),
         ..pb::AttachRequest::default()
     };
     let host_port = |host_port, transport: pb::Transport| {
@@ -209,6 +210,10 @@ fn an_attachment_that_can_not_be_read_names_itself_the_field_and_the_remedy() {
         (
             pb::AttachRequest { key: container("a/b"), ..plain() },
             ["container \"a/b\" is not a container id", "use 1 to"],
+        ),
+        (
+            pb::AttachRequest { network: "a b".into(), ..plain() },
+            ["eth0 of container c1: network \"a b\" is not a network's name", "use 1 to 255"],
         ),
         (pb::AttachRequest { addresses: None, ..plain() }, ["eth0 of container c1: addresses is missing", "a lease"]),
         (host_port(0, pb::Transport::Tcp), ["eth0 of container c1: host_port 0 is out of range", "use 1 to 65535"]),

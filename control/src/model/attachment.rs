@@ -7,51 +7,10 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use ipnet::IpNet;
 
-use super::{Bandwidth, Mac, PortKind, PortName};
-
-/// Longest container id in bytes; runtimes use 64.
-pub const CONTAINER_BYTES_MAX: usize = 128;
-
-/// A container's id: begins with a letter or digit, then letters, digits, `_`, `.` and `-` (CNI, "Parameters").
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct ContainerId(String);
-
-/// The text is no container id.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("{0:?} is no container id: use 1 to 128 of a-z, A-Z, 0-9, '_', '.' and '-', beginning with a letter or digit")]
-pub struct ContainerIdError(pub String);
-
-impl ContainerId {
-    /// The text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for ContainerId {
-    type Err = ContainerIdError;
-
-    fn from_str(text: &str) -> Result<Self, ContainerIdError> {
-        let begins_well = text.bytes().next().is_some_and(|first| first.is_ascii_alphanumeric());
-        let plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte));
-        if begins_well && plain && text.len() <= CONTAINER_BYTES_MAX {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(ContainerIdError(text.to_owned()))
-        }
-    }
-}
-
-impl fmt::Display for ContainerId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
-    }
-}
+use super::{Bandwidth, ContainerId, Mac, NetworkName, PortKind, PortName};
 
 /// What names an attachment: no container has two interfaces of one name.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -138,7 +97,7 @@ pub struct AttachRequest {
     /// Whose it is.
     pub key: AttachmentKey,
     /// Name of the CNI network.
-    pub network: String,
+    pub network: NetworkName,
     /// Path of the container's network namespace.
     pub netns: PathBuf,
     /// The pod it belongs to, where the runtime says so.
@@ -163,7 +122,7 @@ pub struct Attachment {
     /// Whose it is.
     pub key: AttachmentKey,
     /// Name of the CNI network.
-    pub network: String,
+    pub network: NetworkName,
     /// Path of the container's network namespace.
     pub netns: PathBuf,
     /// The pod it belongs to, where the runtime said so.
@@ -195,21 +154,4 @@ pub struct Readiness {
     pub cannot_attach: Option<String>,
     /// What those that are attached suffer from, and what to do; none when they are fine.
     pub pods_suffer: Option<String>,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn container_ids_are_those_of_the_specification() {
-        let long = "a".repeat(CONTAINER_BYTES_MAX);
-        for good in ["0", "cnitool-77383ca0a0715733ca6f", "a_b.c-d", long.as_str()] {
-            assert_eq!(good.parse::<ContainerId>().unwrap().as_str(), good);
-        }
-        let longer = "a".repeat(CONTAINER_BYTES_MAX + 1);
-        for bad in ["", "-a", ".a", "_a", "a/b", "a b", "ä", longer.as_str()] {
-            assert!(bad.parse::<ContainerId>().unwrap_err().to_string().contains("container id"), "{bad}");
-        }
-    }
 }

@@ -15,14 +15,16 @@ mod via;
 mod vni;
 
 pub use attachment::{
-    AddressSource, AttachRequest, Attachment, AttachmentKey, CONTAINER_BYTES_MAX, ContainerId, ContainerIdError,
-    HostPort, PodName, Readiness, Transport,
+    AddressSource, AttachRequest, Attachment, AttachmentKey, HostPort, PodName, Readiness, Transport,
 };
 pub use bandwidth::{BURST_DEFAULT_MS, Bandwidth, Bits, BitsError, RATE_BITS_PER_S_MIN, RateLimit};
 pub use change::{Action, Applied, Changed, Refusal};
 pub use ipam::{IpRange, IpRangeError, IpamReport, RangeReport, RangeSource, RangesChanged};
 pub use mac::{Mac, MacError};
-pub use name::{BridgeName, NAME_BYTES_MAX, NameError, PortName, VtepName};
+pub use name::{
+    BridgeName, CONTAINER_BYTES_MAX, ContainerId, ContainerIdError, NAME_BYTES_MAX, NETWORK_BYTES_MAX, NameError,
+    NetworkName, NetworkNameError, PortName, VtepName,
+};
 pub use object::{
     Bridge, Endpoint, Guard, Key, Object, Owner, OwnerError, Port, PortKind, Route, StaticMac, Via, Vtep,
 };

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 
-use super::{Bits, BridgeName, ContainerId, Invalid, IpRange, Mac, Owner, PortName, Vni, VtepName};
+use super::{Bits, BridgeName, ContainerId, Invalid, IpRange, Mac, NetworkName, Owner, PortName, Vni, VtepName};
 
 /// A value that has a text form.
 pub trait Text: FromStr {
@@ -64,6 +64,7 @@ text! {
     PortName: "a port's name", "use 1 to 63 of a-z, A-Z, 0-9, '-', '_' and '.', beginning with a letter or digit";
     BridgeName: "a bridge's name", "use 1 to 63 of a-z, A-Z, 0-9, '-', '_' and '.', beginning with a letter or digit";
     ContainerId: "a container id", "use 1 to 128 of a-z, A-Z, 0-9, '_', '.' and '-', beginning with a letter or digit";
+    NetworkName: "a network's name", "use 1 to 255 of a-z, A-Z, 0-9, '_', '.' and '-', beginning with a letter or digit";
     VtepName: "a VTEP's name", "use 1 to 63 of a-z, A-Z, 0-9, '-', '_' and '.', beginning with a letter or digit";
 }
 

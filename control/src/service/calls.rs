@@ -240,7 +240,8 @@ impl<B: Backend> Podwire for Calls<B> {
         let given = request.into_inner();
         let work = move |backend: &B| {
             let valid: Vec<AttachmentKey> = rows(given.valid)?;
-            let removed = backend.collect_attachments(&given.network, &valid)?;
+            let network = text("collection", "network", &given.network)?;
+            let removed = backend.collect_attachments(&network, &valid)?;
             Ok(pb::CollectAttachmentsResponse { removed: removed.iter().map(Into::into).collect() })
         };
         self.run(&self.changes, work).await

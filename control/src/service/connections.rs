@@ -1,4 +1,5 @@
-//! Accepting: no more than [`CONNECTIONS_MAX`] at a time, and a failure to accept is waited out.
+//! Accepting: no more than [`CONNECTIONS_MAX`] at a time, the rest waits in the socket's backlog, and a failure to accept
+//! is waited out.
 
 use std::io;
 use std::pin::Pin;
@@ -24,29 +25,33 @@ pub(super) struct Connection {
     _place: OwnedSemaphorePermit,
 }
 
-/// The connections of `listener`, as they come, until the stream is dropped.
+/// The connections of `listener`, as they come and there is place for them, until the stream is dropped.
 pub(super) fn accept(listener: UnixListener) -> ReceiverStream<io::Result<Connection>> {
     let (sender, receiver) = mpsc::channel(1);
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     tokio::spawn(async move {
         loop {
             let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
+                accepted = accept_one(&listener, &places) => accepted,
                 () = sender.closed() => return,
             };
-            let Ok((stream, _)) = accepted else {
+            let Some(connection) = accepted else {
                 tokio::time::sleep(ACCEPT_RETRY).await;
                 continue;
             };
-            // Over the limit the newest is closed at once, so that its client hears of it.
-            if let Ok(place) = Arc::clone(&places).try_acquire_owned()
-                && sender.send(Ok(Connection { stream, _place: place })).await.is_err()
-            {
+            if sender.send(Ok(connection)).await.is_err() {
                 return;
             }
         }
     });
     ReceiverStream::new(receiver)
+}
+
+/// The next connection, once there is place; none when it could not be accepted.
+async fn accept_one(listener: &UnixListener, places: &Arc<Semaphore>) -> Option<Connection> {
+    let place = Arc::clone(places).acquire_owned().await.ok()?;
+    let (stream, _) = listener.accept().await.ok()?;
+    Some(Connection { stream, _place: place })
 }
 
 impl Connected for Connection {
@@ -84,5 +89,33 @@ impl AsyncWrite for Connection {
 
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_stream::StreamExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn there_are_never_more_than_there_are_places_and_who_waits_comes_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("s");
+        let mut accepted = accept(UnixListener::bind(&socket).unwrap());
+        let mut clients = Vec::new();
+        for _ in 0..CONNECTIONS_MAX + 10 {
+            clients.push(UnixStream::connect(&socket).await.unwrap());
+        }
+        let mut open = Vec::new();
+        for _ in 0..CONNECTIONS_MAX {
+            open.push(accepted.next().await.unwrap().unwrap());
+        }
+        for _ in 0..10 {
+            let more = tokio::time::timeout(Duration::from_millis(20), accepted.next()).await;
+            assert!(more.is_err(), "there is no place");
+            drop(open.pop());
+            open.push(accepted.next().await.unwrap().unwrap());
+        }
     }
 }

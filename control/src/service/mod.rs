@@ -22,14 +22,15 @@ use tower::limit::GlobalConcurrencyLimitLayer;
 
 use crate::model::{
     Applied, AttachRequest, Attachment, AttachmentKey, BridgeName, BridgeReport, CounterReport, DropReport, Event,
-    ExplainQuery, Explanation, IpRange, IpamReport, Key, Limit, MacReport, Object, Owner, PortReport, RangesChanged,
-    Readiness, Refusal, RouteMatch, RouteReport, Status, VtepReport,
+    ExplainQuery, Explanation, IpRange, IpamReport, Key, Limit, MacReport, NetworkName, Object, Owner, PortReport,
+    RangesChanged, Readiness, Refusal, RouteMatch, RouteReport, Status, VtepReport,
 };
 use crate::proto::podwire_server::PodwireServer;
 
 pub use socket::{BindError, bind};
 
-/// Open connections; more are closed at once, so that the API can not use up the daemon's descriptors.
+/// Open connections; more wait until one is closed, so that the API can not use up the daemon's descriptors. Clients that
+/// wait give up at their own deadline.
 pub const CONNECTIONS_MAX: usize = 64;
 /// Calls one connection may have under way.
 pub const CALLS_PER_CONNECTION_MAX: u32 = 16;
@@ -109,7 +110,11 @@ pub trait Backend: Send + Sync + 'static {
         addresses: &[IpNet],
     ) -> Result<Vec<String>, BackendError>;
     /// Takes away the attachments of a network that are not among `valid`; gives their keys.
-    fn collect_attachments(&self, network: &str, valid: &[AttachmentKey]) -> Result<Vec<AttachmentKey>, BackendError>;
+    fn collect_attachments(
+        &self,
+        network: &NetworkName,
+        valid: &[AttachmentKey],
+    ) -> Result<Vec<AttachmentKey>, BackendError>;
     /// All attachments.
     fn attachments(&self) -> Result<Vec<Attachment>, BackendError>;
     /// Frees a leased address whose container is gone (or, with `force`, is not), by detaching it.

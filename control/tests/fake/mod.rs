@@ -35,7 +35,7 @@ pub struct Fake {
     /// What was asked to be attached, what was detached, and which networks were collected keeping how many.
     pub asked: Mutex<Vec<AttachRequest>>,
     pub detached: Mutex<Vec<AttachmentKey>>,
-    pub kept: Mutex<Vec<(String, usize)>>,
+    pub kept: Mutex<Vec<(NetworkName, usize)>>,
 }
 
 impl Default for Fake {
@@ -196,7 +196,7 @@ pub fn attachment() -> Attachment {
     let container = "8e3f0a6b1c2d".parse().unwrap();
     Attachment {
         key: AttachmentKey { container, ifname: "eth0".into() },
-        network: "pods".into(),
+        network: "pods".parse().unwrap(),
         netns: "/run/netns/cni-8e3f".into(),
         pod: Some(PodName { namespace: "default".into(), name: "web-0".into() }),
         port: "8e3f0a6b1c2d.eth0".parse().unwrap(),
@@ -450,14 +450,15 @@ impl Backend for Fake {
         Ok(addresses.iter().map(|address| format!("{} has {address}", netns.display())).collect())
     }
 
-    fn collect_attachments(&self, network: &str, valid: &[AttachmentKey]) -> Answer<Vec<AttachmentKey>> {
+    fn collect_attachments(&self, network: &NetworkName, valid: &[AttachmentKey]) -> Answer<Vec<AttachmentKey>> {
         self.fail()?;
-        self.kept.lock().unwrap().push((network.to_owned(), valid.len()));
+        self.kept.lock().unwrap().push((network.clone(), valid.len()));
         let own = attachment();
-        Ok(if network == own.network && !valid.contains(&own.key) { vec![own.key] } else { Vec::new() })
+        Ok(if *network == own.network && !valid.contains(&own.key) { vec![own.key] } else { Vec::new() })
     }
 
     fn attachments(&self) -> Answer<Vec<Attachment>> {
+        self.fail()?;
         Ok(vec![attachment()])
     }
 

@@ -27,6 +27,20 @@ fn a_del_without_podwired_is_carried_out_when_it_is_back() {
 }
 
 #[test]
+fn cleanup_takes_the_notes_away_too() {
+    let mut node = node();
+    let (a, call, _) = container(&node, "a");
+    let (b, ..) = container(&node, "b");
+    node.kill();
+    call.run("DEL").done();
+    let spool = node.state_dir().join("spool");
+    assert!(spool.exists());
+    let said = node.cleanup().expect("cleanup failed");
+    assert!(said.contains(&format!("removed {}", spool.display())), "{said}");
+    assert!(!spool.exists() && !has_interface(&a.netns) && !has_interface(&b.netns));
+}
+
+#[test]
 fn an_add_without_podwired_is_to_be_tried_again_and_works_then() {
     let mut node = node();
     assert!(node.stop());

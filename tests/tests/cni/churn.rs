@@ -7,8 +7,8 @@ use podwire_tests::{Netns, Node};
 
 use crate::plugin::{Call, attachments, node};
 
-/// Containers that are made, and deleted, at the same time.
-const AT_ONCE: usize = 50;
+/// Containers that are made, and deleted, at the same time: those of a node that boots, more than podwired has connections.
+const AT_ONCE: usize = 110;
 /// How many containers come and go in a row; `PODWIRE_CNI_ROUNDS` says another number.
 const ROUNDS: usize = 60;
 /// Containers that are there while another's time is taken.

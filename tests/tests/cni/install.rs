@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use podwire_tests::binary::binary;
 use podwire_tests::command::Outcome;
@@ -65,6 +66,14 @@ fn the_plugin_is_installed_left_alone_and_taken_away() {
     let said = runtime.run(&node, &["install-cni", "--network", "other"]).expect("it is changed");
     assert!(said.contains("wrote") && fs::read_to_string(runtime.conflist()).unwrap().contains("\"other\""));
 
+    let edited = fs::read_to_string(runtime.conflist()).unwrap().replace("\"socket\"", "\"mtu\": 1400, \"socket\"");
+    fs::write(runtime.conflist(), edited.replace("podwired.sock", "old.sock")).unwrap();
+    let _ = runtime.run(&node, &["install-cni"]).expect("it is mended");
+    let text: Value = serde_json::from_slice(&fs::read(runtime.conflist()).unwrap()).unwrap();
+    let plugin = &text["plugins"][0];
+    assert_eq!((&text["name"], &plugin["mtu"]), (&json!("other"), &json!(1400)), "what was edited stays");
+    assert_eq!(plugin["socket"], json!(node.socket()), "what podwired knows better does not");
+
     let said = runtime.run(&node, &["uninstall-cni"]).expect("it is taken away");
     assert_eq!(said.matches("removed").count(), 2, "{said}");
     assert!(!runtime.plugin().exists() && !runtime.conflist().exists());
@@ -108,4 +117,23 @@ fn foreign_files_are_refused_and_earlier_ones_are_told_of() {
         let outcome = runtime.run(&node, &["install-cni", wrong[0], wrong[1]]);
         assert!(!outcome.ok() && outcome.stderr.contains(wrong[0]), "{outcome:?}");
     }
+}
+
+#[test]
+fn removing_the_package_takes_the_plugin_away_and_an_upgrade_does_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let (podwired, asked) = (folder.path().join("podwired"), folder.path().join("asked"));
+    fs::write(&podwired, format!("#!/bin/sh\necho \"$@\" >>{}\necho removed it\nexit 1\n", asked.display())).unwrap();
+    fs::set_permissions(&podwired, fs::Permissions::from_mode(0o755)).unwrap();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/debian/prerm");
+    let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
+    let run = |words: &[&str]| {
+        let ran = Command::new("sh").arg(script).args(words).env("PATH", &path).output().unwrap();
+        assert!(ran.status.success() && ran.stdout.is_empty(), "{ran:?}");
+        String::from_utf8(ran.stderr).unwrap()
+    };
+    assert_eq!(run(&["upgrade", "0.2.0"]), "");
+    assert!(!asked.exists());
+    assert!(run(&["remove"]).contains("may still be installed"));
+    assert_eq!(fs::read_to_string(&asked).unwrap(), "uninstall-cni\n");
 }

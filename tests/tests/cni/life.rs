@@ -2,7 +2,7 @@
 
 use podwire_tests::probe::Path;
 use podwire_tests::probe::ping::{Ping, ping};
-use podwire_tests::{Netns, command};
+use podwire_tests::{Netns, Node, NodePlan, NodeSpec, command};
 use serde_json::{Value, json};
 
 use crate::plugin::{Call, addresses, attachments, container, has_interface, node};
@@ -97,11 +97,56 @@ fn a_namespace_that_is_gone_is_no_hindrance() {
 #[test]
 fn what_is_not_valid_is_collected() {
     let node = node();
-    let ((_a, call, _), (b, ..)) = (container(&node, "a"), container(&node, "b"));
+    let ((a, call, _), (b, ..)) = (container(&node, "a"), container(&node, "b"));
     let keep = json!([{"containerID": "a", "ifname": "eth0"}]);
-    call.key("cni.dev/valid-attachments", keep).run("GC").done();
+    let valid = |list: Value| call.clone().key("cni.dev/valid-attachments", list).run("GC");
+    assert_eq!(call.run("GC").failed().0, 7, "without a list nothing is collected");
+    assert_eq!(attachments(&node).len(), 2);
+    valid(keep).done();
     assert_eq!(attachments(&node).iter().map(|one| one.key.container.to_string()).collect::<Vec<_>>(), ["a"]);
-    assert!(!has_interface(&b.netns));
+    assert!(!has_interface(&b.netns) && has_interface(&a.netns));
+    valid(json!([])).done();
+    assert!(attachments(&node).is_empty() && !has_interface(&a.netns));
+}
+
+#[test]
+fn after_a_boot_no_address_is_held() {
+    let mut node = node();
+    let containers = ["a", "b"].map(|name| container(&node, name));
+    assert_eq!(held(&node), 4);
+    assert!(node.stop());
+    let names = containers.each_ref().map(|(pod, ..)| pod.netns.name().to_owned());
+    names.iter().for_each(|name| _ = command::must(&format!("ip netns del {name}")));
+    node.start();
+    containers[0].1.clone().key("cni.dev/valid-attachments", Value::Null).run("GC").done();
+    assert_eq!((attachments(&node).len(), held(&node)), (0, 0));
+    names.iter().for_each(|name| _ = command::must(&format!("ip netns add {name}"))); // deleted with their values
+    let anew = containers[0].1.run("ADD").done();
+    assert_eq!(addresses(&anew).len(), 2);
+}
+
+/// Addresses that are leased, in all ranges.
+fn held(node: &Node) -> u64 {
+    let shown = node.podwire_json(&["ipam", "show"]);
+    shown["ranges"].as_array().unwrap().iter().map(|range| range["held"].as_u64().unwrap()).sum()
+}
+
+#[test]
+fn an_add_without_a_free_address_says_so_until_there_is_one() {
+    let ranges = "ranges = [\"10.244.1.30-10.244.1.31\"]";
+    let spec = NodeSpec { underlay: Vec::new(), ..NodeSpec::planned(NodePlan(1)) }.line("ipam", ranges);
+    let mut node = Node::new(spec);
+    node.start();
+    let ((_a, first, _), (_b, ..)) = (container(&node, "a"), container(&node, "b"));
+    let netns = Netns::new("c");
+    let call = Call::in_netns(&node, "c", &netns);
+    let (code, words) = call.run("ADD").failed();
+    assert!(code == 101 && words.contains("10.244.1."), "{code}: {words}");
+    assert_eq!(call.run("STATUS").failed().0, 50);
+    assert!(!has_interface(&netns) && held(&node) == 4, "no IPv6 address alone");
+    first.run("DEL").done();
+    assert_eq!(call.run("STATUS").done(), Value::Null);
+    call.run("ADD").done();
 }
 
 #[test]

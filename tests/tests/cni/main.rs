@@ -6,6 +6,7 @@
 mod away;
 mod churn;
 mod drift;
+mod host_port;
 mod install;
 mod life;
 mod plugin;

@@ -28,7 +28,7 @@ fn key(container: &str) -> AttachmentKey {
 pub(crate) fn request(container: &str, netns: &Netns) -> AttachRequest {
     AttachRequest {
         key: key(container),
-        network: NETWORK.into(),
+        network: NETWORK.parse().unwrap(),
         netns: netns.path(),
         pod: Some(PodName { namespace: "default".into(), name: container.into() }),
         kind: PortKind::Tap,
@@ -297,8 +297,8 @@ fn collecting_touches_one_network_only() {
     let (a, _) = container(&api, "a");
     let (_b, second) = container(&api, "b");
     let netns = Netns::new("other");
-    let other = api.attach(&AttachRequest { network: "other".into(), ..request("c", &netns) }).unwrap();
-    let removed = api.ask(api.client.collect_attachments(NETWORK, &[key("b")])).unwrap();
+    let other = api.attach(&AttachRequest { network: "other".parse().unwrap(), ..request("c", &netns) }).unwrap();
+    let removed = api.ask(api.client.collect_attachments(&NETWORK.parse().unwrap(), &[key("b")])).unwrap();
     assert_eq!((removed, api.attachments()), (vec![key("a")], vec![second, other]));
     assert!(!has_interface(&a.netns, "eth0"));
 }

@@ -27,7 +27,7 @@ fn state(node: &Node) -> std::path::PathBuf {
 fn lease(state: &Path, container: &str, address: &str, netns: &Netns) {
     let attachment = Attachment {
         key: AttachmentKey { container: container.parse().unwrap(), ifname: "eth0".into() },
-        network: "podwire".into(),
+        network: "podwire".parse().unwrap(),
         netns: netns.path(),
         pod: None,
         port: container.parse().unwrap(),

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ipnet::IpNet;
 use podwire_control::model::{
     Applied, AttachRequest, Attachment, AttachmentKey, BridgeName, BridgeReport, CounterReport, DropReport, Event,
-    ExplainQuery, Explanation, IpRange, IpamReport, Key, Limit, MacReport, Object, Owner, PortReport, RangesChanged,
-    Readiness, Refusal, RouteMatch, RouteReport, Status, VtepReport,
+    ExplainQuery, Explanation, IpRange, IpamReport, Key, Limit, MacReport, NetworkName, Object, Owner, PortReport,
+    RangesChanged, Readiness, Refusal, RouteMatch, RouteReport, Status, VtepReport,
 };
 use podwire_control::service::{Backend, BackendError, LIMITS};
 use tokio::sync::broadcast;
@@ -131,7 +131,11 @@ impl Backend for Daemon {
         self.controller().check_attachment(key, netns, addresses)
     }
 
-    fn collect_attachments(&self, network: &str, valid: &[AttachmentKey]) -> Result<Vec<AttachmentKey>, BackendError> {
+    fn collect_attachments(
+        &self,
+        network: &NetworkName,
+        valid: &[AttachmentKey],
+    ) -> Result<Vec<AttachmentKey>, BackendError> {
         self.controller().collect_attachments(network, valid)
     }
 

@@ -1,13 +1,16 @@
 //! `podwired cleanup`: takes away whatever podwired left on this node, for those who remove it for good.
 //!
 //! What can be left: the steering program (only where something else holds its link), the host's TAP, the pods' interfaces
-//! that the store knows, the nftables table, the control socket, the store. Nothing stops at the first error; all are told
-//! at the end.
+//! that the store knows, the nftables table, the control socket, the store, the CNI plugin's notes. Nothing stops at the
+//! first error; all are told at the end.
 
 use std::fmt;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use podwire_control::model::{Object, Port, PortKind};
+use podwire_control::spool;
 
 use super::config::Config;
 use super::nat;
@@ -63,11 +66,13 @@ pub(super) fn cleanup(config: &Config) -> Result<Cleaned, StoreError> {
     let interface = &config.host.interface;
     cleaned.note(&format!("interface {interface}"), remove_tap(interface));
     cleaned.note(&format!("nftables table inet {}", nat::TABLE), nat::remove());
-    // The store last: it is what tells of pods that failed now.
-    let files = [config.control.socket.clone(), store];
-    let keep_store = !cleaned.failed.is_empty();
-    for file in files.iter().filter(|file| !(keep_store && file.ends_with(FILE_NAME))) {
-        cleaned.note(&file.display().to_string(), remove_file(file));
+    let socket = &config.control.socket;
+    cleaned.note(&socket.display().to_string(), if_there(fs::remove_file(socket)));
+    // The store last, with the notes on what it tells of: it is what tells of pods that failed now.
+    if cleaned.failed.is_empty() {
+        let spool_dir = config.control.spool_dir();
+        cleaned.note(&spool_dir.display().to_string(), remove_spool(&spool_dir));
+        cleaned.note(&store.display().to_string(), if_there(fs::remove_file(&store)));
     }
     Ok(cleaned)
 }
@@ -126,9 +131,18 @@ fn remove_tap(name: &str) -> Result<bool, NetlinkError> {
     }
 }
 
-fn remove_file(path: &Path) -> std::io::Result<bool> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+/// Removes the notes and their directory; what is none of them stays, and the directory with it.
+fn remove_spool(dir: &Path) -> io::Result<bool> {
+    for key in spool::pending(dir)? {
+        spool::remove(dir, &key)?;
+    }
+    if_there(fs::remove_dir(dir))
+}
+
+/// Whether there was something to remove.
+fn if_there(removed: io::Result<()>) -> io::Result<bool> {
+    match removed {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         done => done.map(|()| true),
     }
 }

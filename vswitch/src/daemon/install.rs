@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use clap::{Args, value_parser};
 use podwire_control::client::Client;
+use podwire_control::model::NetworkName;
 
 use self::conflist::Conflist;
 use self::place::place;
@@ -50,9 +51,9 @@ pub(super) struct Places {
 pub(super) struct Install {
     #[command(flatten)]
     places: Places,
-    /// Name of the CNI network.
-    #[arg(long, value_name = "NAME", default_value = "podwire", value_parser = conflist::network)]
-    network: String,
+    /// Name of the CNI network; the one it has, or podwire, when not given.
+    #[arg(long, value_name = "NAME")]
+    network: Option<NetworkName>,
     /// The plugin's file; the one beside podwired when not given.
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
@@ -124,16 +125,16 @@ pub(super) fn install(config: &Config, install: &Install) -> Result<Vec<String>,
     if !is_plugin(&plugin) {
         return Err(InstallError::NoPlugin(source));
     }
-    let conflist = Conflist { network: &install.network, config }.text();
     read_ours(&places.plugin(), is_plugin)?;
     let before = read_ours(&places.conflist(), conflist::is_ours)?;
+    let conflist = Conflist { network: install.network.as_ref(), config }.text(before.as_deref());
     let mut said = Vec::new();
     said.push(put(&places.plugin(), &plugin, PLUGIN_MODE)?);
     // Runtimes that know it already are told nothing new.
-    if before.as_deref() != Some(conflist.as_bytes()) {
+    if before.as_ref() != Some(&conflist) {
         wait_until_ready(&config.control.socket, install.wait)?;
     }
-    said.push(put(&places.conflist(), conflist.as_bytes(), CONFLIST_MODE)?);
+    said.push(put(&places.conflist(), &conflist, CONFLIST_MODE)?);
     said.extend(places.sorted_before().into_iter().map(|other| {
         format!(
             "warning: {other} comes before {} in {}, and most runtimes take the first only",

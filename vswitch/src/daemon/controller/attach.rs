@@ -11,8 +11,8 @@ use std::path::Path;
 
 use ipnet::IpNet;
 use podwire_control::model::{
-    AddressSource, AttachRequest, Attachment, AttachmentKey, Guard, Key, Object, Owner, Port, Readiness, Refusal,
-    Route, StaticMac, Via,
+    AddressSource, AttachRequest, Attachment, AttachmentKey, Guard, Key, NetworkName, Object, Owner, Port, Readiness,
+    Refusal, Route, StaticMac, Via,
 };
 use podwire_control::service::BackendError;
 
@@ -274,12 +274,12 @@ impl Controller {
     /// The first [`BackendError`], after all were tried.
     pub fn collect_attachments(
         &mut self,
-        network: &str,
+        network: &NetworkName,
         valid: &[AttachmentKey],
     ) -> Result<Vec<AttachmentKey>, BackendError> {
         self.carry_out_spool();
         let attachments = self.attachments.iter().map(|one| &one.attachment);
-        let stale = attachments.filter(|one| one.network == network && !valid.contains(&one.key));
+        let stale = attachments.filter(|one| one.network == *network && !valid.contains(&one.key));
         let stale: Vec<AttachmentKey> = stale.map(|one| one.key.clone()).collect();
         let tried: Vec<_> = stale.iter().map(|key| self.detach(key)).collect();
         tried.into_iter().collect::<Result<Vec<_>, _>>().map(|_| stale)

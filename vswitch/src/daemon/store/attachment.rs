@@ -84,7 +84,7 @@ pub(super) fn encode(stored: &StoredAttachment) -> Result<Vec<u8>, RecordError> 
     let attachment = AttachmentV1 {
         container: attachment.key.container.to_string(),
         ifname: attachment.key.ifname.clone(),
-        network: attachment.network.clone(),
+        network: attachment.network.to_string(),
         netns: attachment.netns.clone(),
         netns_dev: netns_id.dev,
         netns_ino: netns_id.ino,
@@ -109,7 +109,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<StoredAttachment, RecordError> {
     let Record { attachment: stored, .. } = read(bytes, VERSION)?;
     let attachment = Attachment {
         key: AttachmentKey { container: parse(&stored.container)?, ifname: stored.ifname },
-        network: stored.network,
+        network: parse(&stored.network)?,
         netns: stored.netns,
         pod: stored.pod.map(|PodNameV1 { namespace, name }| PodName { namespace, name }),
         port: parse(&stored.port)?,
@@ -172,7 +172,7 @@ pub(super) mod tests {
 
     prop_compose! {
         pub(in crate::daemon::store) fn stored()(
-            (container, ifname, network) in ("[a-z0-9]{1,5}", "eth[0-2]", "[a-z]{0,5}"),
+            (container, ifname, network) in ("[a-z0-9]{1,5}", "eth[0-2]", "[a-z]{1,5}"),
             pod in of(("[a-z]{1,5}", "[a-z]{1,5}").prop_map(|(namespace, name)| PodName { namespace, name })),
             kind in select(&PortKind::ALL[..]),
             addresses in prop::collection::vec(any::<IpAddr>().prop_map(IpNet::from), 0..3),
@@ -188,7 +188,8 @@ pub(super) mod tests {
                 netns: format!("/run/netns/{container}").into(),
                 bandwidth: Bandwidth { ingress, egress },
                 mac: Mac(mac),
-                key, network, pod, kind, addresses, leased, gateways, mtu, host_ports,
+                network: network.parse().unwrap(),
+                key, pod, kind, addresses, leased, gateways, mtu, host_ports,
             };
             StoredAttachment { attachment, netns_id: NetnsId { dev, ino }, boot_id }
         }
