@@ -142,11 +142,27 @@ fn an_add_without_a_free_address_says_so_until_there_is_one() {
     let call = Call::in_netns(&node, "c", &netns);
     let (code, words) = call.run("ADD").failed();
     assert!(code == 101 && words.contains("10.244.1."), "{code}: {words}");
-    assert_eq!(call.run("STATUS").failed().0, 50);
     assert!(!has_interface(&netns) && held(&node) == 4, "no IPv6 address alone");
+    assert_eq!(call.run("STATUS").done(), Value::Null, "the node stays ready, or its pods would be evicted");
     first.run("DEL").done();
-    assert_eq!(call.run("STATUS").done(), Value::Null);
     call.run("ADD").done();
+}
+
+#[test]
+fn a_status_without_a_store_says_that_pods_suffer() {
+    let mut node = node();
+    let (_pod, call, _) = container(&node, "a");
+    assert!(node.stop());
+    let store = node.state_dir().join("podwired.redb");
+    let whole = std::fs::read(&store).unwrap();
+    std::fs::write(&store, &whole[..100]).unwrap();
+    node.start();
+    let (code, words) = call.run("STATUS").failed();
+    assert!(code == 51 && words.contains("damaged"), "{code}: {words}");
+    assert!(node.stop());
+    std::fs::write(&store, &whole).unwrap();
+    node.start();
+    assert_eq!(call.run("STATUS").done(), Value::Null);
 }
 
 #[test]
