@@ -23,8 +23,12 @@ fn state(node: &Node) -> std::path::PathBuf {
     node.log_path().with_file_name("state")
 }
 
-/// Puts a lease into the store of a node that does not run.
-fn lease(state: &Path, container: &str, address: &str, netns: &Netns) {
+fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap().trim().to_owned()
+}
+
+/// Puts a lease of a boot into the store of a node that does not run.
+fn lease(state: &Path, container: &str, address: &str, netns: &Netns, boot_id: String) {
     let attachment = Attachment {
         key: AttachmentKey { container: container.parse().unwrap(), ifname: "eth0".into() },
         network: "podwire".parse().unwrap(),
@@ -41,7 +45,6 @@ fn lease(state: &Path, container: &str, address: &str, netns: &Netns) {
         bandwidth: Bandwidth::default(),
     };
     let netns_id = identity_of(&netns.path()).unwrap();
-    let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap().trim().to_owned();
     let stored = StoredAttachment { attachment, netns_id, boot_id };
     let mut store = Store::open(state, "node1").unwrap();
     store.commit(&Batch { attached: &[stored], ..Batch::default() }).unwrap();
@@ -97,8 +100,8 @@ fn a_range_that_can_not_be_is_refused_and_one_with_leases_stays() {
     api.ask(api.client.change_ranges(&[stated], &[])).unwrap();
     node.stop();
     let netns = ["c1", "c2"].map(Netns::new);
-    lease(&state(&node), "c1", "10.244.1.17/24", &netns[0]);
-    lease(&state(&node), "c2", "10.244.1.100/24", &netns[1]);
+    lease(&state(&node), "c1", "10.244.1.17/24", &netns[0], boot_id());
+    lease(&state(&node), "c2", "10.244.1.100/24", &netns[1], boot_id());
     node.start();
     let held = ["10.244.1.100-10.244.1.109 file 1 9", "10.244.1.16-10.244.1.20 cli 1 4", V6_WHOLE];
     assert_eq!(shown(&node), held);
@@ -130,4 +133,18 @@ fn a_range_that_can_not_be_is_refused_and_one_with_leases_stays() {
     }
     let again = api.ask(api.client.change_ranges(&[stated], &[])).unwrap();
     assert_eq!((again.added, again.removed), (Vec::new(), Vec::new()));
+}
+
+#[test]
+fn leases_of_another_boot_are_free_though_their_namespaces_seem_to_be_there() {
+    let mut node = node();
+    assert!(node.stop());
+    let netns = ["before", "now"].map(Netns::new);
+    lease(&state(&node), "before", "10.244.1.17/24", &netns[0], "another".into());
+    lease(&state(&node), "now", "10.244.1.18/24", &netns[1], boot_id());
+    node.start();
+    assert_eq!(shown(&node)[0], "10.244.1.0-10.244.1.255 pod-cidr 1 252");
+    let api = Api::of(&node);
+    let left = api.ask(api.client.attachments()).unwrap();
+    assert_eq!(left.iter().map(|one| one.key.container.as_str()).collect::<Vec<_>>(), ["now"]);
 }
