@@ -21,6 +21,7 @@ pub mod reference;
 pub mod sim;
 pub mod supervisor;
 pub mod underlay;
+pub mod wait;
 
 pub use kernel_peer::{KernelPeer, PeerSpec};
 pub use netns::{Netns, Wire};

@@ -80,6 +80,13 @@ impl Netns {
         command::run("nsenter", &all)
     }
 
+    /// Whether it has an interface of this name.
+    #[must_use]
+    #[track_caller]
+    pub fn has_interface(&self, name: &str) -> bool {
+        self.exec("test", &["-d", &format!("/proc/sys/net/ipv4/conf/{name}")]).ok()
+    }
+
     /// Runs `ip LINE` for this namespace and expects success.
     ///
     /// # Panics

@@ -12,8 +12,6 @@ use crate::model::{Attachment, HostPort};
 
 const HEADER: [&str; 7] = ["CONTAINER", "INTERFACE", "POD", "NETWORK", "PORT", "ADDRESSES", "HOST PORTS"];
 const LEASE_HEADER: [&str; 5] = ["ADDRESS", "CONTAINER", "INTERFACE", "POD", "NETWORK"];
-/// Letters of a container's id that a table shows, as runtimes do.
-const CONTAINER_SHOWN: usize = 13;
 
 /// All attachments.
 pub(super) async fn attachments(client: &Client, output: &mut Output<'_>) -> Result<(), Failure> {
@@ -47,7 +45,7 @@ pub(super) async fn release(
 
 fn attachment_row(attachment: &Attachment) -> Vec<String> {
     vec![
-        shown_container(attachment),
+        attachment.key.container.short().to_owned(),
         attachment.key.ifname.clone(),
         dash(attachment.pod.as_ref()),
         attachment.network.to_string(),
@@ -92,7 +90,7 @@ fn host_ports(attachment: &Attachment) -> Vec<String> {
 fn lease_row((address, attachment): &(IpAddr, &Attachment)) -> Vec<String> {
     vec![
         address.to_string(),
-        shown_container(attachment),
+        attachment.key.container.short().to_owned(),
         attachment.key.ifname.clone(),
         dash(attachment.pod.as_ref()),
         attachment.network.to_string(),
@@ -107,8 +105,4 @@ fn lease_json((address, attachment): &(IpAddr, &Attachment)) -> Value {
         "pod": text(attachment.pod.as_ref()),
         "network": attachment.network.as_str(),
     })
-}
-
-fn shown_container(attachment: &Attachment) -> String {
-    attachment.key.container.as_str().chars().take(CONTAINER_SHOWN).collect()
 }

@@ -7,6 +7,8 @@ use std::str::FromStr;
 pub const NAME_BYTES_MAX: usize = 63;
 /// Longest container id in bytes; runtimes use 64.
 pub const CONTAINER_BYTES_MAX: usize = 128;
+/// Bytes of a container id that people are shown.
+const CONTAINER_BYTES_SHOWN: usize = 13;
 /// Longest name of a CNI network in bytes; libcni makes a file name of it.
 pub const NETWORK_BYTES_MAX: usize = 255;
 
@@ -86,6 +88,14 @@ name!(
     /// A container's id.
     ContainerId, CONTAINER_BYTES_MAX, ContainerIdError
 );
+impl ContainerId {
+    /// Its beginning, as container runtimes show it.
+    #[must_use]
+    pub fn short(&self) -> &str {
+        &self.0[..self.0.len().min(CONTAINER_BYTES_SHOWN)]
+    }
+}
+
 name!(
     /// Name of a CNI network, by libcni's rule.
     NetworkName, NETWORK_BYTES_MAX, NetworkNameError

@@ -5,7 +5,7 @@ use nix::unistd::Pid;
 use podwire_control::spool;
 use podwire_tests::{Netns, command};
 
-use crate::plugin::{Call, addresses, attachments, container, eventually, has_interface, node};
+use crate::plugin::{Call, addresses, attachments, container, eventually, node};
 
 #[test]
 fn a_del_without_podwired_is_carried_out_when_it_is_back() {
@@ -18,7 +18,7 @@ fn a_del_without_podwired_is_carried_out_when_it_is_back() {
     for call in [&call, &other] {
         call.run("DEL").done();
     }
-    assert!(!has_interface(&a.netns), "it goes at once");
+    assert!(!a.netns.has_interface("eth0"), "it goes at once");
     assert_eq!(spool::pending(&node.state_dir().join("spool")).unwrap().len(), 2);
     node.start();
     eventually("what was noted is carried out", || attachments(&node).len() == 1);
@@ -37,7 +37,7 @@ fn cleanup_takes_the_notes_away_too() {
     assert!(spool.exists());
     let said = node.cleanup().expect("cleanup failed");
     assert!(said.contains(&format!("removed {}", spool.display())), "{said}");
-    assert!(!spool.exists() && !has_interface(&a.netns) && !has_interface(&b.netns));
+    assert!(!spool.exists() && !a.netns.has_interface("eth0") && !b.netns.has_interface("eth0"));
 }
 
 #[test]
@@ -52,7 +52,7 @@ fn an_add_without_podwired_is_to_be_tried_again_and_works_then() {
     node.start();
     assert_eq!(addresses(&call.run("ADD").done()).len(), 2);
     std::thread::sleep(std::time::Duration::from_secs(1));
-    assert!(has_interface(&netns), "the note of the DEL before does not hit it");
+    assert!(netns.has_interface("eth0"), "the note of the DEL before does not hit it");
 }
 
 #[test]
@@ -65,11 +65,11 @@ fn a_podwired_that_hangs_is_waited_for_as_long_as_is_said_and_leaves_nothing() {
     kill(pid, Signal::SIGSTOP).unwrap();
     assert_eq!(add.run("ADD").failed().0, 11);
     assert_eq!(call.clone().key("timeout", 1.into()).run("DEL").failed().0, 11);
-    assert!(has_interface(&a.netns), "what podwired may be at is left to it");
+    assert!(a.netns.has_interface("eth0"), "what podwired may be at is left to it");
     kill(pid, Signal::SIGCONT).unwrap();
     for call in [&call, &add] {
         call.run("DEL").done();
     }
     eventually("nothing is left", || attachments(&node).is_empty());
-    assert!(!has_interface(&a.netns) && !has_interface(&netns));
+    assert!(!a.netns.has_interface("eth0") && !netns.has_interface("eth0"));
 }

@@ -5,7 +5,7 @@ use podwire_tests::probe::ping::{Ping, ping};
 use podwire_tests::{Netns, Node, NodePlan, NodeSpec, command};
 use serde_json::{Value, json};
 
-use crate::plugin::{Call, addresses, attachments, container, has_interface, node};
+use crate::plugin::{Call, addresses, attachments, container, node};
 
 #[test]
 fn containers_are_wired_told_of_and_taken_away() {
@@ -22,7 +22,7 @@ fn containers_are_wired_told_of_and_taken_away() {
     assert_eq!(call.run("STATUS").done(), Value::Null);
     for _ in 0..2 {
         assert_eq!(call.run("DEL").done(), Value::Null);
-        assert!(!has_interface(&a.netns));
+        assert!(!a.netns.has_interface("eth0"));
     }
     assert_eq!(call.check(&result).failed().0, 103);
     assert_eq!(attachments(&node).len(), 1);
@@ -54,7 +54,7 @@ fn an_add_that_is_refused_leaves_nothing() {
     ] {
         let (found, words) = call.run("ADD").failed();
         assert!(found == code && words.contains(word), "{found}: {words}");
-        assert!(!has_interface(&netns) && attachments(&node).len() == 1);
+        assert!(!netns.has_interface("eth0") && attachments(&node).len() == 1);
         call.run("DEL").done();
     }
 }
@@ -80,7 +80,7 @@ fn a_container_of_another_kind_is_wired_too() {
     let result = call.run("ADD").done();
     assert_eq!(call.check(&result).done(), Value::Null);
     call.run("DEL").done();
-    assert!(!has_interface(&netns));
+    assert!(!netns.has_interface("eth0"));
 }
 
 #[test]
@@ -104,9 +104,9 @@ fn what_is_not_valid_is_collected() {
     assert_eq!(attachments(&node).len(), 2);
     valid(keep).done();
     assert_eq!(attachments(&node).iter().map(|one| one.key.container.to_string()).collect::<Vec<_>>(), ["a"]);
-    assert!(!has_interface(&b.netns) && has_interface(&a.netns));
+    assert!(!b.netns.has_interface("eth0") && a.netns.has_interface("eth0"));
     valid(json!([])).done();
-    assert!(attachments(&node).is_empty() && !has_interface(&a.netns));
+    assert!(attachments(&node).is_empty() && !a.netns.has_interface("eth0"));
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn an_add_without_a_free_address_says_so_until_there_is_one() {
     let call = Call::in_netns(&node, "c", &netns);
     let (code, words) = call.run("ADD").failed();
     assert!(code == 101 && words.contains("10.244.1."), "{code}: {words}");
-    assert!(!has_interface(&netns) && held(&node) == 4, "no IPv6 address alone");
+    assert!(!netns.has_interface("eth0") && held(&node) == 4, "no IPv6 address alone");
     assert_eq!(call.run("STATUS").done(), Value::Null, "the node stays ready, or its pods would be evicted");
     first.run("DEL").done();
     call.run("ADD").done();

@@ -3,12 +3,12 @@
 use std::io::Write;
 use std::net::IpAddr;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use podwire_control::client::{Client, ClientError};
 use podwire_control::model::Attachment;
 use podwire_tests::binary::binary;
-use podwire_tests::{Netns, Node, NodePlan, NodeSpec, Pod};
+use podwire_tests::{Netns, Node, NodePlan, NodeSpec, Pod, wait};
 use serde_json::{Value, json};
 
 /// Where Debian has the reference plugins.
@@ -128,16 +128,8 @@ fn ask<T>(node: &Node, question: impl AsyncFnOnce(&Client) -> Result<T, ClientEr
     runtime.block_on(asked).unwrap()
 }
 
-pub(crate) fn has_interface(netns: &Netns) -> bool {
-    netns.exec("ip", &["link", "show", "dev", "eth0"]).ok()
-}
-
 /// Waits until something is so.
 #[track_caller]
 pub(crate) fn eventually(what: &str, holds: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(5);
-    while !holds() {
-        assert!(Instant::now() < deadline, "not within 5 s: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    wait::eventually(Duration::from_secs(5), what, holds);
 }

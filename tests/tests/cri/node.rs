@@ -3,10 +3,10 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use podwire_tests::containerd::{Containerd, Sandbox};
+use podwire_tests::wait::eventually;
 use podwire_tests::{Netns, Node};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -48,15 +48,9 @@ impl RuntimeNode {
     /// Waits until the runtime says that it has a network, or none.
     #[track_caller]
     pub(crate) fn wait_for_network(&self, ready: bool) {
-        let deadline = Instant::now() + NOTICED_WITHIN;
-        loop {
-            let conditions = self.runtime.conditions().unwrap();
-            if conditions.iter().any(|(name, holds, _)| name == "NetworkReady" && *holds == ready) {
-                return;
-            }
-            assert!(Instant::now() < deadline, "the runtime says {conditions:?}");
-            thread::sleep(Duration::from_millis(50));
-        }
+        let says = || self.runtime.conditions().unwrap();
+        let so = || says().iter().any(|(name, holds, _)| name == "NetworkReady" && *holds == ready);
+        eventually(NOTICED_WITHIN, &format!("the network is ready: {ready}"), so);
     }
 
     /// Everything that is attached.

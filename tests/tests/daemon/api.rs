@@ -2,11 +2,12 @@
 
 use std::future::Future;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ipnet::IpNet;
 use podwire_control::client::{Client, ClientError, Events};
 use podwire_control::model::{Bandwidth, Event, Guard, Object, Port, PortKind, PortReport, PortState, Route, Via};
+pub(crate) use podwire_tests::wait::eventually;
 use podwire_tests::{Netns, Node, NodePlan, NodeSpec, Pod};
 use tokio::runtime::{Builder, Runtime};
 
@@ -124,20 +125,4 @@ pub(crate) fn route(prefix: &str, via: Via) -> Object {
 /// The sentences of a refusal.
 pub(crate) fn refused<T: std::fmt::Debug>(answer: Result<T, ClientError>) -> String {
     answer.expect_err("it is refused").sentences().join("\n")
-}
-
-/// Waits until something is so, and says how long that took.
-#[track_caller]
-pub(crate) fn eventually(within: Duration, what: &str, so: impl Fn() -> bool) -> Duration {
-    let start = Instant::now();
-    while !so() {
-        assert!(start.elapsed() < within, "not within {within:?}: {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    start.elapsed()
-}
-
-/// Whether the namespace has an interface of this name.
-pub(crate) fn has_interface(netns: &Netns, name: &str) -> bool {
-    netns.exec("test", &["-d", &format!("/proc/sys/net/ipv4/conf/{name}")]).ok()
 }

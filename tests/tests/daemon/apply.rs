@@ -10,7 +10,7 @@ use podwire_tests::probe::Path;
 use podwire_tests::probe::ping::{Ping, ping};
 use podwire_tests::{Netns, Node, Pod};
 
-use crate::api::{Api, at, eventually, has_interface, node, pod, port, refused, route};
+use crate::api::{Api, at, eventually, node, pod, port, refused, route};
 
 /// All that a refused statement must leave as it was.
 fn state(node: &Node, api: &Api, pods: &[&Pod]) -> BTreeMap<String, String> {
@@ -23,7 +23,7 @@ fn state(node: &Node, api: &Api, pods: &[&Pod]) -> BTreeMap<String, String> {
         let links = pod.netns.ip("-o addr show") + &pod.netns.ip("route show table all");
         state.insert(format!("interfaces of {}", pod.name), links);
     }
-    let store = node.log_path().with_file_name("state").join("podwired.redb");
+    let store = node.state_dir().join("podwired.redb");
     state.insert("store".into(), format!("{:?}", fs::metadata(store).unwrap().modified().unwrap()));
     state
 }
@@ -60,11 +60,11 @@ fn a_statement_with_one_bad_object_changes_nothing_and_names_object_and_remedy()
         let sentence = refused(api.ask(api.client.apply(Owner::Cli, &objects)));
         assert!(sentence.contains(object) && sentence.contains(remedy), "{object}, {remedy}: {sentence}");
         assert_eq!(state(&node, &api, &[&a, &b]), before, "{sentence}");
-        assert!(!has_interface(&fresh, "eth0") && !has_interface(&fresh, "eth1"), "{sentence}");
+        assert!(!fresh.has_interface("eth0") && !fresh.has_interface("eth1"), "{sentence}");
     }
     assert!(ping(Path::v4(&a, &b), Ping::default()).all());
     api.ask(api.client.apply(Owner::Cli, &good)).expect("without the bad one it stands");
-    assert!(has_interface(&fresh, "eth0"));
+    assert!(fresh.has_interface("eth0"));
 }
 
 #[test]
@@ -82,11 +82,11 @@ fn the_same_statement_again_is_no_new_generation_and_nobody_elses_objects_are_to
     let stolen = Object::Port(Port { ifname: "eth7".into(), ..port("pod-10", &b, 20) });
     let shadowed = api.ask(api.client.apply(Owner::Kubernetes, &[mine[0].clone(), stolen])).unwrap();
     assert_eq!(shadowed.changed.len(), 2, "one route less, one port more that the CLI's hides");
-    assert!(!has_interface(&b, "eth7"));
+    assert!(!b.has_interface("eth7"));
     api.ask(api.client.apply(Owner::Kubernetes, &[])).unwrap();
     let names: Vec<String> = api.ports().into_iter().map(|port| port.name).collect();
     assert!(names.contains(&"pod-10".to_owned()) && !names.contains(&"mine".to_owned()), "{names:?}");
-    assert!(has_interface(&a.netns, "eth0") && !has_interface(&b, "eth0"));
+    assert!(a.netns.has_interface("eth0") && !b.has_interface("eth0"));
     let missing = refused(api.ask(api.client.change(Owner::Kubernetes, &[], &[Key::Port("pod-10".parse().unwrap())])));
     assert!(missing.contains("stated by cli"), "{missing}");
 }

@@ -15,7 +15,7 @@ use podwire_tests::probe::Path;
 use podwire_tests::probe::ping::{Ping, ping};
 use podwire_tests::{Netns, Node, Pod, command};
 
-use crate::api::{Api, eventually, has_interface, node, port, refused, route};
+use crate::api::{Api, eventually, node, port, refused, route};
 use crate::restart::while_connected;
 
 const NETWORK: &str = "pods";
@@ -89,7 +89,7 @@ fn a_container_is_attached_the_same_again_and_taken_away_whole() {
     assert_eq!(api.drifts(&attached), Vec::<String>::new());
     assert_eq!(api.attachments().len(), 2);
     assert!(api.detach("a") && !api.detach("a"));
-    assert!(!has_interface(&a.netns, "eth0"));
+    assert!(!a.netns.has_interface("eth0"));
     assert!(api.generation() > generation);
     assert_eq!(api.attachments().iter().map(|one| one.key.clone()).collect::<Vec<_>>(), [key("b")]);
     let (_c, third) = container(&api, "c");
@@ -172,7 +172,7 @@ fn what_was_to_be_taken_away_meanwhile_is() {
     node.start();
     let api = Api::of(&node);
     assert_eq!(api.attachments(), [second]);
-    assert!(!has_interface(&a.netns, "eth0"));
+    assert!(!a.netns.has_interface("eth0"));
     spool::add(&spool_of(&node), &key("b")).unwrap();
     eventually(SEEN_WITHIN, "it is taken away", || api.attachments().is_empty());
     eventually(SEEN_WITHIN, "the note is gone", || spool::pending(&spool_of(&node)).unwrap().is_empty());
@@ -239,7 +239,7 @@ fn where_nft_fails_only_host_ports_are_refused() {
     let said = refused(api.attach(&AttachRequest { host_ports: vec![web], ..request("b", &second) }));
     assert!(said.contains("eth0 of container b") && said.contains("out of order"), "{said}");
     assert_eq!(api.attachments(), [attached]);
-    assert!(!has_interface(&second, "eth0"));
+    assert!(!second.has_interface("eth0"));
     assert!(api.detach("a"));
 }
 
@@ -300,7 +300,7 @@ fn collecting_touches_one_network_only() {
     let other = api.attach(&AttachRequest { network: "other".parse().unwrap(), ..request("c", &netns) }).unwrap();
     let removed = api.ask(api.client.collect_attachments(&NETWORK.parse().unwrap(), &[key("b")])).unwrap();
     assert_eq!((removed, api.attachments()), (vec![key("a")], vec![second, other]));
-    assert!(!has_interface(&a.netns, "eth0"));
+    assert!(!a.netns.has_interface("eth0"));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use podwire_control::model::{Key, Object, Owner, Port};
 use podwire_tests::{Netns, Node, Wire};
 
-use crate::api::{Api, eventually, has_interface, node, port};
+use crate::api::{Api, eventually, node, port};
 
 /// Namespaces, each with one port at a time.
 const NAMESPACES: u8 = 25;
@@ -98,7 +98,7 @@ fn a_thousand_ports_come_and_go_and_leave_nothing_behind() {
         start.elapsed() - batches
     );
 
-    assert!(namespaces.iter().all(|netns| !has_interface(netns, "eth0")), "every interface is gone");
+    assert!(namespaces.iter().all(|netns| !netns.has_interface("eth0")), "every interface is gone");
     assert_eq!(settled(&node), before, "no descriptor and no thread stays");
     let grown = rss_kib(&node).saturating_sub(rss_before);
     assert!(grown < 4_096, "a thousand ports left {grown} KiB");
@@ -106,7 +106,7 @@ fn a_thousand_ports_come_and_go_and_leave_nothing_behind() {
     assert_eq!(left, ["host", "uplink"]);
     drop(namespaces);
     eventually(Duration::from_secs(5), "every namespace dies", || {
-        (0..NAMESPACES).all(|number| !has_interface(&witness, &format!("cable{number}")))
+        (0..NAMESPACES).all(|number| !witness.has_interface(&format!("cable{number}")))
     });
     assert!(
         node.podwire_json(&["mac", "list"]).as_array().is_some_and(|macs| macs.len() <= 1),

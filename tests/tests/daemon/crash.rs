@@ -12,7 +12,7 @@ use podwire_tests::probe::Path;
 use podwire_tests::probe::ping::{Ping, ping};
 use podwire_tests::{Node, Pod};
 
-use crate::api::{Api, eventually, has_interface, node};
+use crate::api::{Api, eventually, node};
 use crate::attach::{container, request};
 
 /// Steps of one kind each, so that the later ones are reached too: those of the kernel's tables and of TAPs, of the store, and
@@ -113,7 +113,7 @@ fn a_kill_at_any_step_leaves_a_container_attached_whole_or_not_at_all() {
             }
             api.detach("comes");
             assert_eq!(api.attachments(), only_first);
-            assert!(!has_interface(&comer.netns, "eth0") || killed_deleting, "{at:?}");
+            assert!(!comer.netns.has_interface("eth0") || killed_deleting, "{at:?}");
             assert_eq!(api.drifts(&first), Vec::<String>::new());
             if !killed_adding && !killed_deleting {
                 eprintln!("{step} steps of {steps}");

@@ -20,7 +20,7 @@ fn shown(node: &Node) -> Vec<String> {
 }
 
 fn state(node: &Node) -> std::path::PathBuf {
-    node.log_path().with_file_name("state")
+    node.state_dir()
 }
 
 fn boot_id() -> String {

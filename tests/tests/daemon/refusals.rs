@@ -12,7 +12,7 @@ use podwire_tests::command::Outcome;
 use podwire_tests::probe::ping::{Ping, ping};
 use podwire_tests::{Netns, Node, NodePlan, NodeSpec, probe};
 
-use crate::api::{Api, eventually, has_interface, node, pod, refused, route, underlay};
+use crate::api::{Api, eventually, node, pod, refused, route, underlay};
 
 fn spec() -> NodeSpec {
     NodeSpec::planned(NodePlan(1))
@@ -56,7 +56,7 @@ fn a_wrong_configuration_is_refused_by_key_and_line_and_nothing_is_made() {
     }
     let left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
     assert_eq!(left, ["podwired.toml"], "no socket, no state");
-    assert!(!has_interface(&netns, "podwire0"));
+    assert!(!netns.has_interface("podwire0"));
     fs::write(&config, &good).unwrap();
     assert!(podwired(&netns, &config, &["check"]).expect("it is fine").contains("is fine"));
 }
@@ -94,7 +94,7 @@ fn a_node_that_is_not_as_the_configuration_says_is_refused_and_left_as_it_is() {
         assert!(words.iter().all(|word| outcome.stderr.contains(word)), "{words:?}: {}", outcome.stderr);
         assert!(!socket.exists(), "no socket is left: {words:?}");
     }
-    assert!(!has_interface(&bare, "podwire0"));
+    assert!(!bare.has_interface("podwire0"));
     assert!(taken.ip("-d link show podwire0").contains("veth"));
     assert!(Api::of(&running).warnings().is_empty(), "the other daemon did not notice");
 }
@@ -103,7 +103,7 @@ fn a_node_that_is_not_as_the_configuration_says_is_refused_and_left_as_it_is() {
 fn a_damaged_store_is_left_alone_and_warned_of_while_frames_are_forwarded() {
     let mut node = Node::new(spec());
     underlay(&node);
-    let store = node.log_path().with_file_name("state").join("podwired.redb");
+    let store = node.state_dir().join("podwired.redb");
     fs::create_dir(store.parent().unwrap()).unwrap();
     let garbage: Vec<u8> = (0..100_000_u32).map(|n| u8::try_from(n % 251).unwrap()).collect();
     fs::write(&store, &garbage).unwrap();
@@ -193,6 +193,6 @@ fn a_state_directory_without_room_refuses_statements_and_forwards_on() {
 fn the_socket_and_the_store_are_for_root_only() {
     let node = node();
     let mode = |path: PathBuf| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-    let state = node.log_path().with_file_name("state");
+    let state = node.state_dir();
     assert_eq!((mode(node.socket()), mode(state.join("podwired.redb")), mode(state)), (0o600, 0o600, 0o700));
 }

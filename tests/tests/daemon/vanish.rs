@@ -7,7 +7,7 @@ use podwire_tests::probe::Path;
 use podwire_tests::probe::ping::{Ping, ping};
 use podwire_tests::{Netns, Wire, command};
 
-use crate::api::{Api, eventually, has_interface, node, pod, port, refused, route};
+use crate::api::{Api, eventually, node, pod, port, refused, route};
 
 /// What the issue promises.
 const NOTICED_WITHIN: Duration = Duration::from_secs(2);
@@ -28,7 +28,7 @@ fn a_port_closes_when_its_namespace_vanishes_and_comes_back_with_it() {
     let reason = api.closed("pod-11").unwrap();
     assert!(reason.contains("namespace is gone") && reason.contains("delete the port, or add it again"), "{reason}");
     assert!(api.warnings().iter().any(|warning| warning.contains("pod-11")), "{:?}", api.warnings());
-    eventually(NOTICED_WITHIN, "the namespace is freed", || !has_interface(&witness, "cable"));
+    eventually(NOTICED_WITHIN, "the namespace is freed", || !witness.has_interface("cable"));
     eprintln!("noticed after {took:?}");
 
     // Others go on, and so do requests that do not speak of it; one that does is refused.
@@ -87,7 +87,7 @@ fn the_nodes_own_interface_is_made_again_when_it_is_removed_by_hand() {
     let mut events = api.ask(api.client.events()).unwrap();
 
     node.netns.ip("link del podwire0");
-    let took = eventually(NOTICED_WITHIN, "it is there again", || has_interface(&node.netns, "podwire0"));
+    let took = eventually(NOTICED_WITHIN, "it is there again", || node.netns.has_interface("podwire0"));
     eprintln!("made again after {took:?}");
     let closed = api.event(&mut events, |event| event.kind == EventKind::PortClosed);
     assert_eq!(closed.object, "port host");
@@ -143,6 +143,6 @@ fn a_port_that_takes_the_place_of_a_removed_one_is_not_closed_in_its_stead() {
         event.object == last
     });
     assert_eq!((slot("pod-11"), api.closed("pod-11")), (before, None), "a changed port keeps its slot");
-    assert!(has_interface(&changes.netns, "eth2") && !has_interface(&changes.netns, "eth0"));
+    assert!(changes.netns.has_interface("eth2") && !changes.netns.has_interface("eth0"));
     assert!(ping(Path::v4(&stays, &changes), Ping::default()).all());
 }

@@ -7,7 +7,7 @@ use podwire_tests::probe::Path;
 use podwire_tests::probe::ping::{Ping, ping};
 use podwire_tests::{Node, NodePlan, Pod, command};
 
-use crate::api::{Api, eventually, has_interface, node, pod, port, refused};
+use crate::api::{Api, eventually, node, pod, port, refused};
 use crate::restart::{GAP_MAX, while_connected};
 
 const NOTICED_WITHIN: Duration = Duration::from_secs(2);
@@ -57,7 +57,7 @@ fn a_port_is_added_shown_changed_and_removed_with_its_pair() {
     node.podwire(&["port", "del", "pod-11"]);
     assert_eq!(node.total("veth_ring_full"), 0, "counted on when no such port is left");
     assert_eq!(ends(&node), 0);
-    assert!(!has_interface(&b.netns, "eth0"));
+    assert!(!b.netns.has_interface("eth0"));
 }
 
 #[test]
@@ -112,5 +112,5 @@ fn cleanup_takes_the_pair_away() {
     let text = node.cleanup().expect("cleanup failed");
     assert!(text.contains("removed interface eth0 of pod pod-10"), "{text}");
     assert_eq!(ends(&node), 0);
-    assert!(!has_interface(&pod.netns, "eth0"));
+    assert!(!pod.netns.has_interface("eth0"));
 }

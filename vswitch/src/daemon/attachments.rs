@@ -11,9 +11,6 @@ use podwire_control::model::{AttachmentKey, ContainerId, PortName};
 use super::nat::Mapping;
 use super::store::StoredAttachment;
 
-/// Letters of a container's id in its port's name, as runtimes show it.
-const CONTAINER_SHOWN: usize = 13;
-
 /// All attachments.
 #[derive(Clone, Debug, Default)]
 pub struct Attachments {
@@ -83,7 +80,7 @@ impl Attachments {
 
 /// `8e3f0a6b1c2d4.eth0`, then `8e3f0a6b1c2d4.eth0-2` and so on.
 fn names(container: &ContainerId, ifname: &str) -> impl Iterator<Item = PortName> {
-    let shown: String = container.as_str().chars().take(CONTAINER_SHOWN).collect();
+    let shown = container.short().to_owned();
     let plain = |letter: char| if letter.is_ascii_alphanumeric() || "-_.".contains(letter) { letter } else { '-' };
     let ifname: String = ifname.chars().map(plain).collect();
     (1_u32..).filter_map(move |number| match number {

@@ -58,7 +58,7 @@ impl Controller {
         let stated = [object.key()];
         let change = ledger::Change { upserts: vec![object], ..ledger::Change::default() };
         let plan = self.ledger.change(Owner::Cni, change).map_err(of_ledger)?;
-        let stored = StoredAttachment { attachment: attachment.clone(), netns_id, boot_id: boot_id() };
+        let stored = StoredAttachment { attachment: attachment.clone(), netns_id, boot_id: boot_id().to_owned() };
         let before = self.attachments.get(&attachment.key);
         let (again, same) = (before.is_some(), before == Some(&stored));
         let attached = if same { &[] } else { std::slice::from_ref(&stored) };
@@ -306,7 +306,7 @@ impl Controller {
             let reason = "nobody holds it; see `podwire ipam list`";
             return Err(BackendError::NotFound(Refusal::new(object, reason)));
         };
-        if let Some(one) = self.attachments.get(&key).filter(|one| !force && !is_vanished(one, &boot_id())) {
+        if let Some(one) = self.attachments.get(&key).filter(|one| !force && !is_vanished(one)) {
             let netns = one.attachment.netns.display();
             let reason = format!("its container's namespace {netns} is there; delete the container, or use --force");
             return Err(BackendError::Refused(vec![Refusal::new(object, reason)]));

@@ -148,12 +148,8 @@ impl Controller {
         let Some(store) = self.store.as_mut().filter(|_| Store::keeps(plan.owner)) else { return Ok(()) };
         let touched = plan.next.objects(plan.owner).filter(|(key, _)| plan.own.touches(key));
         let upserts: Vec<Object> = touched.map(|(_, object)| object.clone()).collect();
-        let stored = store.commit(&Batch {
-            attached: rows.attached,
-            detached: rows.detached,
-            releases: rows.releases,
-            ..Batch::objects(plan.owner, &upserts, &plan.own.removed)
-        });
+        let objects = Some((plan.owner, upserts.as_slice(), plan.own.removed.as_slice()));
+        let stored = store.commit(&Batch { objects, ..rows });
         stored.map_err(|error: StoreError| vec![Refusal::new(STORE, error.to_string())])
     }
 

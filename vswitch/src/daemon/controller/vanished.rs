@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::LazyLock;
 
 use podwire_control::model::{Attachment, AttachmentKey};
 use podwire_control::spool;
@@ -66,8 +67,7 @@ impl Controller {
 
     /// Takes away those of some attachments whose namespace is gone. What can not be stored now is found again later.
     pub(super) fn reconcile_attachments(&mut self, concerned: impl Fn(&Attachment) -> bool) {
-        let boot = boot_id();
-        let gone = self.attachments.iter().filter(|one| concerned(&one.attachment) && is_vanished(one, &boot));
+        let gone = self.attachments.iter().filter(|one| concerned(&one.attachment) && is_vanished(one));
         let gone: Vec<AttachmentKey> = gone.map(|one| one.attachment.key.clone()).collect();
         if gone.is_empty() {
             return;
@@ -80,11 +80,12 @@ impl Controller {
 }
 
 /// Whether the namespace that it was made in is gone: surely so, since its addresses go to others then.
-pub(super) fn is_vanished(one: &StoredAttachment, boot: &str) -> bool {
-    one.boot_id != boot || is_gone(&one.attachment.netns, one.netns_id)
+pub(super) fn is_vanished(one: &StoredAttachment) -> bool {
+    one.boot_id != boot_id() || is_gone(&one.attachment.netns, one.netns_id)
 }
 
 /// The node's boot; nothing where the kernel does not say.
-pub(super) fn boot_id() -> String {
-    fs::read_to_string(BOOT_ID).unwrap_or_default().trim().to_owned()
+pub(super) fn boot_id() -> &'static str {
+    static BOOT: LazyLock<String> = LazyLock::new(|| fs::read_to_string(BOOT_ID).unwrap_or_default().trim().to_owned());
+    &BOOT
 }
