@@ -243,6 +243,14 @@ impl WorkerStats {
 
     #[inline]
     fn port(&self, port: PortId) -> &PortCounters {
-        &self.ports[port.index().min(self.ports.len() - 1)]
+        match self.ports.get(port.index()) {
+            Some(block) => block,
+            None => self.elsewhere(),
+        }
+    }
+
+    #[cold]
+    fn elsewhere(&self) -> &PortCounters {
+        &self.ports[self.ports.len() - 1]
     }
 }

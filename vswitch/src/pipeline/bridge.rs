@@ -6,7 +6,7 @@ use podwire_control::model::Mac;
 
 use super::decap::fit_guess;
 use super::encap::{Inner, flood_has_target};
-use super::flow::{Action, Rewrite, Tunnel};
+use super::flow::{Action, Rewrite, Tunnel, lead_out};
 use super::{Decision, Origin, Pass, Probe, Stage, largest_packet};
 use crate::frame::Item;
 use crate::id::PortId;
@@ -132,7 +132,9 @@ impl<P: Probe> Pass<'_, P> {
             _ => to_here,
         };
         let inner = Inner::from(&item.headers);
-        let Some(limit) = self.lead_out(item, &action, inner) else { return Decision::drop(DropReason::NoUplink) };
+        let Some(limit) = lead_out(self.snapshot, item, &action, inner) else {
+            return Decision::drop(DropReason::NoUplink);
+        };
         fit_guess(item, origin, limit);
         if largest_packet(item) > usize::from(limit) {
             return Decision::drop(DropReason::L2TooBig);

@@ -20,9 +20,9 @@ use super::{Arrival, Decision, Door, Pass, Probe, Stage};
 use crate::frame::{Delivery, Egress, Item};
 use crate::id::{BridgeId, PortId, VtepId};
 use crate::outcome::{PuntReason, Verdict};
-use crate::snapshot::{Table, Tables};
+use crate::snapshot::{Snapshot, Table, Tables};
 use crate::stats::Event;
-use crate::table::flow::{FlowKey, Found, Kept};
+use crate::table::flow::{FlowKey, Kept};
 use crate::table::mac::Learned;
 use crate::wire::{Plain, ethernet, ipv4, ipv6};
 
@@ -69,6 +69,48 @@ impl Action {
 pub(crate) struct CachedAction {
     action: Action,
     ground: Ground,
+}
+
+impl CachedAction {
+    /// Whether all it rests on is as it was. What holds in this snapshot is not asked again.
+    #[inline]
+    fn holds(&mut self, snapshot: &Snapshot, ingress: PortId) -> bool {
+        if self.ground.generation != snapshot.generation && !self.holds_still(snapshot, ingress) {
+            return false;
+        }
+        // A frame before this one may have changed the MAC table.
+        let Some(bridge) = self.ground.bridge else { return true };
+        snapshot.bridge(bridge).is_some_and(|bridge| bridge.macs.epoch() == self.ground.macs_epoch)
+    }
+
+    /// Whether what was kept under an earlier snapshot holds in this one.
+    #[inline(never)]
+    fn holds_still(&mut self, snapshot: &Snapshot, ingress: PortId) -> bool {
+        let Ground { generation, tables, .. } = self.ground;
+        let port_is = |port| snapshot.port(port).is_some_and(|entry| entry.epoch <= generation);
+        let holds = snapshot.epochs.latest(tables) <= generation && port_is(ingress) && port_is(self.action.port);
+        if holds {
+            self.ground.generation = snapshot.generation;
+        }
+        holds
+    }
+
+    /// Does to a frame what was concluded for its flow before; false when the stages have to look at it.
+    #[inline]
+    fn replay(&self, snapshot: &Snapshot, now_s: u64, item: &mut Item, plain: &Plain) -> bool {
+        let Self { action, ground } = self;
+        let lives = !matches!(action.rewrite, Rewrite::Hop { .. }) || plain.hops_left > 1;
+        if now_s >= ground.until_s.into() || !lives {
+            return false;
+        }
+        let Some(limit) = lead_out(snapshot, item, action, Inner::from(plain)) else { return false };
+        if largest(item, plain) > usize::from(limit) {
+            return false;
+        }
+        item.verdict = action.verdict();
+        rewrite(item, ethernet::HEADER_LEN, action.rewrite);
+        true
+    }
 }
 
 /// One cache line, beside that of the flow's key.
@@ -129,72 +171,39 @@ impl Trail {
 }
 
 impl<P: Probe> Pass<'_, P> {
-    /// Whether what was kept under an earlier snapshot holds in this one; it is not asked again then.
-    #[inline(never)]
-    fn holds_still(&mut self, item: &Item, found: Found) -> bool {
-        let snapshot = self.snapshot;
-        let kept = self.state.flows.value_mut(found);
-        let Ground { generation, tables, .. } = kept.ground;
-        let port_is = |port| snapshot.port(port).is_some_and(|entry| entry.epoch <= generation);
-        let holds =
-            snapshot.epochs.latest(tables) <= generation && port_is(item.frame.ingress) && port_is(kept.action.port);
-        if holds {
-            kept.ground.generation = snapshot.generation;
-        }
-        holds
-    }
-
     /// Decides a frame of a flow that may be kept: as it was decided before, or by the stages.
     #[inline]
     pub(crate) fn decide_flow(&mut self, item: &mut Item, arrival: &Arrival) {
-        let key = key(item, arrival);
-        let flows = &self.state.flows;
-        let hash = arrival.plain.flow_hash;
-        let candidate = match arrival.candidate {
-            // A frame before this one has left what it learned, perhaps of the very flow.
-            None if flows.insertions() != self.insertions => flows.candidate(hash),
-            candidate => candidate,
-        };
-        if let Some(found) = candidate.and_then(|candidate| flows.confirm(candidate, hash, &key))
-            && self.replay(item, &arrival.plain, found)
+        let (snapshot, now_s) = (self.snapshot, self.now_s);
+        let flows = &mut self.state.flows;
+        let is_its = |kept: &FlowKey| arrival.plain.is_of_flow(item.frame.bytes(), own_bits(item, arrival), kept);
+        if let Some(kept) = arrival.candidate.and_then(|found| flows.confirm(found, now_s, is_its))
+            && kept.holds(snapshot, item.frame.ingress)
+            && kept.replay(snapshot, now_s, item, &arrival.plain)
         {
             self.hits += 1;
-            return;
+        } else {
+            self.decide_unconfirmed(item, arrival);
+        }
+    }
+
+    /// The same for a flow whose candidate was not it, or not good any more. A frame before this one may have left what it
+    /// learned, perhaps of the very flow.
+    #[inline(never)]
+    fn decide_unconfirmed(&mut self, item: &mut Item, arrival: &Arrival) {
+        let (snapshot, now_s) = (self.snapshot, self.now_s);
+        let (hash, key) = (arrival.plain.flow_hash, key(item, arrival));
+        if let Some(kept) = self.state.flows.find(hash, &key, now_s) {
+            if !kept.holds(snapshot, item.frame.ingress) {
+                self.outdated += 1;
+            } else if kept.replay(snapshot, now_s, item, &arrival.plain) {
+                self.hits += 1;
+                return;
+            }
         }
         self.trail = Trail::EMPTY;
         self.stages(item, arrival);
         self.keep(hash, &key);
-    }
-
-    /// Does to a frame what was concluded for its flow before; false when the stages have to look at it.
-    #[inline]
-    fn replay(&mut self, item: &mut Item, plain: &Plain, found: Found) -> bool {
-        let held = self.state.flows.value(found).ground.generation == self.snapshot.generation;
-        let holds = held || self.holds_still(item, found);
-        let CachedAction { action, ground } = self.state.flows.value(found);
-        if !(holds && self.macs_are_as_they_were(ground)) {
-            self.outdated += 1;
-            return false;
-        }
-        let lives = !matches!(action.rewrite, Rewrite::Hop { .. }) || plain.hops_left > 1;
-        if self.now_s >= ground.until_s.into() || !lives {
-            return false;
-        }
-        let Some(limit) = self.lead_out(item, action, Inner::from(plain)) else { return false };
-        if largest(item, plain) > usize::from(limit) {
-            return false;
-        }
-        item.verdict = action.verdict();
-        rewrite(item, ethernet::HEADER_LEN, action.rewrite);
-        self.state.flows.touch(found, self.now_s);
-        true
-    }
-
-    /// Whether the MAC table an action rests on has not changed; a frame before this one may have done that.
-    #[inline]
-    fn macs_are_as_they_were(&self, ground: &Ground) -> bool {
-        let Some(bridge) = ground.bridge else { return true };
-        self.snapshot.bridge(bridge).is_some_and(|bridge| bridge.macs.epoch() == ground.macs_epoch)
     }
 
     /// Keeps what the stages have left behind, if they have.
@@ -215,28 +224,6 @@ impl<P: Probe> Pass<'_, P> {
         }
     }
 
-    /// Writes the way out that an action leads to into the frame's item, and tells the longest packet in bytes that may
-    /// go; none where its tunnel has no endpoint. Written where it stays: what is put together on the stack and copied
-    /// costs more than all the rest.
-    #[inline]
-    pub(crate) fn lead_out(&self, item: &mut Item, action: &Action, inner: Inner) -> Option<u16> {
-        if let Some(tunnel) = action.tunnel {
-            return self.lead_into(item, tunnel, action.port, inner);
-        }
-        item.egress = Egress::Port(Delivery::plain(action.port, action.fragment_at));
-        Some(action.limit)
-    }
-
-    /// The same, into a tunnel.
-    #[inline(never)]
-    fn lead_into(&self, item: &mut Item, tunnel: Tunnel, port: PortId, inner: Inner) -> Option<u16> {
-        let Tunnel { vtep, vni } = tunnel;
-        let snapshot = self.snapshot;
-        let (encap, mtu) = encap(&snapshot.node, (vtep, snapshot.vteps.get(vtep)?), vni, inner)?;
-        item.egress = Egress::Port(Delivery { port, encap: Some(encap), mtu });
-        Some(mtu)
-    }
-
     /// Does to a frame that was led out what the stages have concluded, and leaves it to be kept.
     pub(crate) fn finish(&mut self, item: &mut Item, action: Action) -> Decision {
         rewrite(item, item.headers.l3_offset.into(), action.rewrite);
@@ -245,16 +232,40 @@ impl<P: Probe> Pass<'_, P> {
     }
 }
 
-/// Everything an action follows from, and that no epoch speaks for.
+/// Writes the way out that an action leads to into the frame's item, and tells the longest packet in bytes that may
+/// go; none where its tunnel has no endpoint. Written where it stays: what is put together on the stack and copied
+/// costs more than all the rest.
 #[inline]
+pub(crate) fn lead_out(snapshot: &Snapshot, item: &mut Item, action: &Action, inner: Inner) -> Option<u16> {
+    if let Some(tunnel) = action.tunnel {
+        return lead_into(snapshot, item, tunnel, action.port, inner);
+    }
+    item.egress = Egress::Port(Delivery::plain(action.port, action.fragment_at));
+    Some(action.limit)
+}
+
+/// The same, into a tunnel.
+#[inline(never)]
+fn lead_into(snapshot: &Snapshot, item: &mut Item, tunnel: Tunnel, port: PortId, inner: Inner) -> Option<u16> {
+    let Tunnel { vtep, vni } = tunnel;
+    let (encap, mtu) = encap(&snapshot.node, (vtep, snapshot.vteps.get(vtep)?), vni, inner)?;
+    item.egress = Egress::Port(Delivery { port, encap: Some(encap), mtu });
+    Some(mtu)
+}
+
+/// Everything an action follows from, and that no epoch speaks for.
 fn key(item: &Item, arrival: &Arrival) -> FlowKey {
+    arrival.plain.flow_words(item.frame.bytes(), own_bits(item, arrival))
+}
+
+/// What it follows from beside the frame's bytes.
+#[inline]
+fn own_bits(item: &Item, arrival: &Arrival) -> u32 {
     let door = match arrival.door {
         Door::Bridge | Door::TunnelledBridge => arrival.bridge.0,
         Door::Router => u16::MAX,
     };
-    let mut key = arrival.plain.flow_words(item.frame.bytes());
-    key[1] |= u64::from(item.frame.ingress.0) << 32 | u64::from(door) << 48;
-    key
+    u32::from(item.frame.ingress.0) | u32::from(door) << 16
 }
 
 /// [`super::largest_packet`] of a plain frame.
@@ -269,16 +280,15 @@ fn largest(item: &Item, plain: &Plain) -> usize {
 /// Rewrites a frame whose L3 header is at `l3_offset`. Its headers, if they were read, are not these any more.
 #[inline]
 fn rewrite(item: &mut Item, l3_offset: usize, rewrite: Rewrite) {
-    let bytes = item.frame.bytes_mut();
     let (dst, src) = match rewrite {
         Rewrite::Nothing => return,
         Rewrite::Macs { dst, src } => (dst, src),
         Rewrite::Hop { dst, src } => {
-            count_hop(bytes.get_mut(l3_offset..).unwrap_or_default());
+            count_hop(item.frame.bytes_mut().get_mut(l3_offset..).unwrap_or_default());
             (dst, src)
         }
     };
-    ethernet::set_addresses(bytes, dst, src);
+    ethernet::set_addresses(item.frame.bytes_mut(), dst, src);
     item.headers_read = false;
 }
 

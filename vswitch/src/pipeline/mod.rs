@@ -83,8 +83,6 @@ pub(crate) struct Pass<'a, P> {
     pub(crate) probe: &'a mut P,
     /// What the stages leave of the frame at hand.
     pub(crate) trail: Trail,
-    /// Insertions into the flow table when this batch's flows were looked up.
-    pub(crate) insertions: u64,
     /// Frames of this pass that the flow cache was asked for, those it decided, and those of which what it had kept was
     /// outdated.
     pub(crate) flows_asked: u64,
@@ -101,7 +99,6 @@ impl<'a, P: Probe> Pass<'a, P> {
             now_s: now.seconds(),
             probe,
             trail: Trail::EMPTY,
-            insertions: 0,
             flows_asked: 0,
             hits: 0,
             outdated: 0,
@@ -128,7 +125,6 @@ impl<'a, P: Probe> Pass<'a, P> {
         for arrival in arrivals.iter_mut().filter(|arrival| arrival.is_flow) {
             arrival.candidate = arrival.candidate.filter(|&found| flows.is_of_hash(found, arrival.plain.flow_hash));
         }
-        self.insertions = flows.insertions();
     }
 
     /// Lets the stages behind ingress decide a frame.

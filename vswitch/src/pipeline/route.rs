@@ -9,7 +9,7 @@ use podwire_control::model::Mac;
 
 use super::decap::fit_guess;
 use super::encap::Inner;
-use super::flow::{Action, Rewrite, Tunnel};
+use super::flow::{Action, Rewrite, Tunnel, lead_out};
 use super::icmp_error::{Problem, Reach};
 use super::{Decision, Origin, Pass, Probe, Stage, is_undamaged, largest_packet, to_port};
 use crate::frame::{Checksum, Delivery, Egress, Item, Offload};
@@ -143,7 +143,7 @@ impl<P: Probe> Pass<'_, P> {
             tunnel: Some(Tunnel { vtep: id, vni: vtep.vni }),
             rewrite: Rewrite::Hop { dst: mac, src: snapshot.node.vtep_mac },
         };
-        let Some(limit) = self.lead_out(item, &action, Inner::from(&item.headers)) else {
+        let Some(limit) = lead_out(self.snapshot, item, &action, Inner::from(&item.headers)) else {
             return Decision::drop(DropReason::NoUplink);
         };
         if let Some(refused) = self.expired(item, origin).or_else(|| self.too_big(item, origin, limit)) {

@@ -30,8 +30,8 @@ impl PortTable {
     /// What is read of the port for every frame.
     #[inline]
     #[must_use]
-    pub fn brief(&self, id: PortId) -> PortBrief {
-        self.briefs.get(id.index()).copied().unwrap_or(PortBrief::ABSENT)
+    pub fn brief(&self, id: PortId) -> &PortBrief {
+        self.briefs.get(id.index()).unwrap_or(&PortBrief::ABSENT)
     }
 }
 

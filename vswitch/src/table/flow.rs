@@ -56,8 +56,6 @@ pub struct FlowTable<V> {
     capacity: usize,
     /// The entry of a full table to look at next.
     hand: usize,
-    /// Insertions so far.
-    insertions: u64,
 }
 
 impl<V: Copy> FlowTable<V> {
@@ -71,7 +69,6 @@ impl<V: Copy> FlowTable<V> {
             entries: Vec::with_capacity(capacity),
             capacity,
             hand: 0,
-            insertions: 0,
         }
     }
 
@@ -92,13 +89,6 @@ impl<V: Copy> FlowTable<V> {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
-    }
-
-    /// Insertions since the table was made: what was found before the last one may be another flow's by now.
-    #[inline]
-    #[must_use]
-    pub fn insertions(&self) -> u64 {
-        self.insertions
     }
 
     /// The first flow of this hash, if any, which may be another one. The half of [`FlowTable::find`] that reads the
@@ -123,56 +113,41 @@ impl<V: Copy> FlowTable<V> {
         self.entries.get(candidate.index()).is_some_and(|entry| entry.hash == hash)
     }
 
-    /// The other half: the flow, if the candidate is it, or another of the same hash is.
+    /// The other half: the value of the candidate, if its key is the one asked for. It is in use then.
     #[inline]
     #[must_use]
-    pub fn confirm(&self, candidate: Found, hash: u32, key: &FlowKey) -> Option<Found> {
-        if self.is(candidate, key) { Some(candidate) } else { self.find(hash, key) }
+    pub fn confirm(
+        &mut self,
+        candidate: Found,
+        now_s: u64,
+        is_asked_for: impl FnOnce(&FlowKey) -> bool,
+    ) -> Option<&mut V> {
+        let entry = self.entries.get_mut(candidate.index()).filter(|entry| is_asked_for(&entry.key))?;
+        let now_s = second(now_s);
+        if entry.seen_s != now_s {
+            entry.seen_s = now_s;
+        }
+        Some(&mut entry.value)
     }
 
-    /// Finds a flow.
-    #[inline(never)]
+    /// Finds a flow at once. It is in use then.
     #[must_use]
-    pub fn find(&self, hash: u32, key: &FlowKey) -> Option<Found> {
+    pub fn find(&mut self, hash: u32, key: &FlowKey, now_s: u64) -> Option<&mut V> {
+        let found = self.lookup(hash, key)?;
+        self.confirm(found, now_s, |_| true)
+    }
+
+    fn lookup(&self, hash: u32, key: &FlowKey) -> Option<Found> {
         let bucket = self.buckets.get(self.bucket_of(hash))?;
         let mut hits = same_hash(bucket, hash);
         while hits != 0 {
             let found = named_by(bucket.0[hits.trailing_zeros() as usize % BUCKET_SLOTS]);
             hits &= hits - 1;
-            if self.is(found, key) {
+            if self.entries.get(found.index()).is_some_and(|entry| entry.key == *key) {
                 return Some(found);
             }
         }
         None
-    }
-
-    #[inline]
-    fn is(&self, found: Found, key: &FlowKey) -> bool {
-        self.entries.get(found.index()).is_some_and(|entry| same_key(&entry.key, key))
-    }
-
-    /// The value of a flow that was found.
-    #[inline]
-    #[must_use]
-    pub fn value(&self, found: Found) -> &V {
-        &self.entries[found.index()].value
-    }
-
-    /// The same, to change.
-    #[inline]
-    #[must_use]
-    pub fn value_mut(&mut self, found: Found) -> &mut V {
-        &mut self.entries[found.index()].value
-    }
-
-    /// Notes that a flow was seen.
-    #[inline]
-    pub fn touch(&mut self, found: Found, now_s: u64) {
-        let now_s = second(now_s);
-        let entry = &mut self.entries[found.index()];
-        if entry.seen_s != now_s {
-            entry.seen_s = now_s;
-        }
     }
 
     /// Keeps a flow, in place of what was kept of it.
@@ -182,8 +157,7 @@ impl<V: Copy> FlowTable<V> {
         }
         let now_s = second(now_s);
         let entry = Entry { key: *key, hash, seen_s: now_s, value };
-        self.insertions += 1;
-        if let Some(found) = self.find(hash, key) {
+        if let Some(found) = self.lookup(hash, key) {
             self.entries[found.index()] = entry;
             return Kept::Yes;
         }
@@ -268,12 +242,6 @@ fn second(now_s: u64) -> u32 {
     now_s as u32
 }
 
-/// Word by word, which is less than a call of `memcmp` costs.
-#[inline]
-fn same_key(one: &FlowKey, other: &FlowKey) -> bool {
-    one.iter().zip(other).fold(0, |differing, (one, other)| differing | (one ^ other)) == 0
-}
-
 /// The slot of its bucket that a flow takes if it is free.
 #[inline]
 fn home_of(hash: u32) -> usize {
@@ -312,7 +280,7 @@ mod tests {
     }
 
     fn get(table: &FlowTable<u64>, hash: u32, number: u64) -> Option<u64> {
-        table.find(hash, &key(number)).map(|found| *table.value(found))
+        table.lookup(hash, &key(number)).map(|found| table.entries[found.index()].value)
     }
 
     #[test]
@@ -333,7 +301,7 @@ mod tests {
     fn a_table_without_capacity_keeps_nothing() {
         let mut table = FlowTable::new(0);
         assert_eq!(table.insert(3, &key(1), 1, 0), Kept::No);
-        assert!(!table.is_on() && table.find(3, &key(1)).is_none());
+        assert!(!table.is_on() && table.find(3, &key(1), 0).is_none());
     }
 
     #[test]
@@ -343,8 +311,9 @@ mod tests {
             assert_eq!(table.insert(u32::try_from(number).unwrap(), &key(number), number, 10), Kept::Yes);
         }
         assert_eq!(table.insert(100, &key(100), 100, 10 + IDLE - 1), Kept::No);
-        let seen = table.find(0, &key(0)).unwrap();
-        table.touch(seen, 10 + IDLE);
+        let seen = table.candidate(0).unwrap();
+        assert_eq!(table.confirm(seen, 10 + IDLE, |seen| *seen == key(1)), None);
+        assert_eq!(table.confirm(seen, 10 + IDLE, |seen| *seen == key(0)), Some(&mut 0));
         assert_eq!(table.insert(100, &key(100), 100, 10 + IDLE), Kept::Evicted);
         // The hand has passed the first four already.
         assert_eq!((get(&table, 0, 0), get(&table, 4, 4), get(&table, 100, 100)), (Some(0), None, Some(100)));

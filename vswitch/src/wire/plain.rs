@@ -48,7 +48,7 @@ impl Plain {
 
     /// Looks at a frame that starts at its Ethernet header; none when it is not plain, is for a group of stations, or is not
     /// what `offload` says.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn read(bytes: &[u8], offload: &Offload) -> Option<Self> {
         // All lengths are compared here and with the packet's end; compilers see that.
@@ -63,26 +63,54 @@ impl Plain {
         (group & 1 == 0).then_some(plain)?.with_l4(bytes, offload)
     }
 
-    /// The bytes that make it its flow, MACs included, as numbers of the machine's own order: what two frames of one flow
-    /// have in common, and no two of different flows. The upper half of the second is free.
+    /// The bytes that make it its flow, MACs included, and 32 bits of the caller's, as numbers of the machine's own order:
+    /// what two frames of one flow have in common, and no two of different flows.
     #[inline]
     #[must_use]
-    pub fn flow_words(&self, bytes: &[u8]) -> [u64; 7] {
-        let kind = u64::from(self.protocol) << 32 | u64::from(self.is_v6) << 40;
+    pub fn flow_words(&self, bytes: &[u8], own: u32) -> [u64; 7] {
+        let mut words = [0; 7];
         if self.is_v6 {
-            let Some(head): Option<&HeadV6> = bytes.first_chunk() else { return [0; 7] };
-            let [a, b, c, d] = [
-                ne64::<ADDRESSES_V6, _>(head),
-                ne64::<{ ADDRESSES_V6 + 8 }, _>(head),
-                ne64::<{ ADDRESSES_V6 + 16 }, _>(head),
-                ne64::<{ ADDRESSES_V6 + 24 }, _>(head),
-            ];
-            [ne64::<0, _>(head), ne32::<8, _>(head), ne32::<L4_V6, _>(head) | kind, a, b, c, d]
-        } else {
-            let Some(head): Option<&HeadV4> = bytes.first_chunk() else { return [0; 7] };
-            let addresses = ne64::<ADDRESSES_V4, _>(head);
-            [ne64::<0, _>(head), ne32::<8, _>(head), ne32::<L4_V4, _>(head) | kind, addresses, 0, 0, 0]
+            words = bytes.first_chunk().map_or(words, |head| self.words_v6(head, own));
+        } else if let Some(head) = bytes.first_chunk() {
+            let [a, b, c, d] = self.words_v4(head, own);
+            words = [a, b, c, d, 0, 0, 0];
         }
+        words
+    }
+
+    /// Whether these are its flow's words.
+    #[inline]
+    #[must_use]
+    pub fn is_of_flow(&self, bytes: &[u8], own: u32, words: &[u64; 7]) -> bool {
+        if self.is_v6 {
+            return bytes.first_chunk().is_some_and(|head| differing(&self.words_v6(head, own), words) == 0);
+        }
+        // The third word says that it is IPv4, and so that there are no more.
+        bytes.first_chunk().is_some_and(|head| differing(&self.words_v4(head, own), words) == 0)
+    }
+
+    #[inline(always)]
+    fn words_v4(&self, head: &HeadV4, own: u32) -> [u64; 4] {
+        let addresses = ne64::<ADDRESSES_V4, _>(head);
+        [ne64::<0, _>(head), ne32::<8, _>(head) | u64::from(own) << 32, ne32::<L4_V4, _>(head) | self.kind(), addresses]
+    }
+
+    #[inline(always)]
+    fn words_v6(&self, head: &HeadV6, own: u32) -> [u64; 7] {
+        let [a, b, c, d] = [
+            ne64::<ADDRESSES_V6, _>(head),
+            ne64::<{ ADDRESSES_V6 + 8 }, _>(head),
+            ne64::<{ ADDRESSES_V6 + 16 }, _>(head),
+            ne64::<{ ADDRESSES_V6 + 24 }, _>(head),
+        ];
+        let (macs_end, ports) = (ne32::<8, _>(head) | u64::from(own) << 32, ne32::<L4_V6, _>(head) | self.kind());
+        [ne64::<0, _>(head), macs_end, ports, a, b, c, d]
+    }
+
+    /// Protocol and IP version, beside the ports.
+    #[inline(always)]
+    fn kind(&self) -> u64 {
+        u64::from(self.protocol) << 32 | u64::from(self.is_v6) << 40
     }
 
     #[inline(always)]
@@ -154,4 +182,10 @@ impl Plain {
         }
         Some(Self { header_len: u16::try_from(header_len).unwrap_or(u16::MAX), ..self })
     }
+}
+
+/// The bits in which words differ.
+#[inline(always)]
+fn differing(own: &[u64], words: &[u64; 7]) -> u64 {
+    own.iter().zip(words).fold(0, |differing, (own, other)| differing | (own ^ other))
 }

@@ -189,13 +189,14 @@ impl Transmitter {
             stats.tx_drop(port, 1);
             return Err(DropReason::RateIngress);
         }
-        let mut sent = hand_over(half.device.as_mut(), &mut self.arena, item, mtu, caps);
-        if sent == Err(Failure::Device(TxError::Refused)) && caps != PortCaps::NONE && item.frame.offload.gso.is_some()
-        {
-            // For this frame only: a switch that all frames hang on is nothing a pod's odd frame may throw.
-            sent = hand_over(half.device.as_mut(), &mut self.arena, item, mtu, PortCaps::NONE);
-            stats.count(Event::SuperFramesRefused, 1);
-        }
+        let sent = match hand_over(half.device.as_mut(), &mut self.arena, item, mtu, caps) {
+            Err(Failure::Device(TxError::Refused)) if caps != PortCaps::NONE && item.frame.offload.gso.is_some() => {
+                stats.count(Event::SuperFramesRefused, 1);
+                // For this frame only: a switch that all frames hang on is nothing a pod's odd frame may throw.
+                hand_over(half.device.as_mut(), &mut self.arena, item, mtu, PortCaps::NONE)
+            }
+            sent => sent,
+        };
         match sent {
             Ok(segments) => {
                 let bytes = item.frame.len() as u64;

@@ -441,14 +441,15 @@ proptest! {
         let mut other = frame.clone();
         other[at.index(frame.len().min(80))] = value;
         mend(&mut other);
-        let [one, two] = [&frame, &other].map(|bytes| {
-            let words = Plain::read(bytes, &offload).map(|plain| plain.flow_words(bytes));
-            words.zip(parse(bytes, &offload).ok())
-        });
-        let (words, headers) = one.unwrap();
-        prop_assert_eq!(words[1] >> 32, 0);
-        if let Some((other_words, other_headers)) = two {
-            prop_assert_eq!(words == other_words, flow(&headers) == flow(&other_headers));
+        let [one, two] =
+            [&frame, &other].map(|bytes| Plain::read(bytes, &offload).zip(parse(bytes, &offload).ok()));
+        let (plain, headers) = one.unwrap();
+        let words = plain.flow_words(&frame, 7);
+        prop_assert!(plain.is_of_flow(&frame, 7, &words) && !plain.is_of_flow(&frame, 8, &words));
+        if let Some((other_plain, other_headers)) = two {
+            let is_same = flow(&headers) == flow(&other_headers);
+            prop_assert_eq!(words == other_plain.flow_words(&other, 7), is_same);
+            prop_assert_eq!(other_plain.is_of_flow(&other, 7, &words), is_same);
         }
     }
 
