@@ -3,6 +3,7 @@
 //! The daemon's log goes to a file; it is printed when the test fails. What stays behind a killed daemon
 //! (its persistent TAPs) goes with the namespaces.
 
+mod left;
 mod spec;
 
 use std::fs::{self, File};
@@ -25,6 +26,7 @@ use crate::pod::{POD_INTERFACE, Pod};
 use crate::supervisor::Supervisor;
 use crate::underlay::{RemoteNode, join_underlay};
 
+pub use left::Left;
 pub use spec::{NodeSpec, UplinkKind};
 
 /// How long a daemon may take from its start to the first answer.

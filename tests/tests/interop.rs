@@ -13,7 +13,7 @@ use podwire_tests::probe::Path;
 use podwire_tests::probe::capture::checksums;
 use podwire_tests::probe::fragment::{Cut, Order, fragments};
 use podwire_tests::probe::ping::{Ping, ping};
-use podwire_tests::probe::tcp::{retransmits, transfer};
+use podwire_tests::probe::tcp::{counter, transfer};
 use podwire_tests::probe::udp::{exchange, train};
 use podwire_tests::underlay::join_underlay;
 
@@ -105,9 +105,9 @@ impl Fixture {
 fn assert_tcp(path: Path<'_>) {
     let mut tries = Vec::new();
     for _ in 0..TRIES {
-        let before = retransmits(path.from);
+        let before = counter(path.from, "RetransSegs");
         let done = transfer(path, TRANSFER_BYTES).unwrap_or_else(|error| panic!("TCP to {}: {error}", path.target));
-        let again = retransmits(path.from) - before;
+        let again = counter(path.from, "RetransSegs") - before;
         if done.gbps() >= GBPS_MIN && again <= RETRANSMITS_MAX {
             return;
         }

@@ -8,6 +8,7 @@ pub mod gap;
 pub mod iperf;
 pub mod pattern;
 pub mod ping;
+pub mod stream;
 pub mod tcp;
 pub mod udp;
 

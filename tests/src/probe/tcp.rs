@@ -39,49 +39,54 @@ impl Transfer {
 /// # Errors
 /// When the connection is not made, stalls, breaks, or a byte differs.
 pub fn transfer(path: Path<'_>, bytes: u64) -> io::Result<Transfer> {
+    let sent = with_receiver(path, |stream| receive(stream, bytes), |address| send(address, bytes));
+    sent.map(|(transfer, ())| transfer)
+}
+
+/// Runs the receiver of a connection at the path's end while `send` makes one at its start; gives both results.
+pub(super) fn with_receiver<S: Send, R: Send>(
+    path: Path<'_>,
+    receive: impl FnOnce(TcpStream) -> io::Result<R> + Send,
+    send: impl FnOnce(SocketAddr) -> io::Result<S> + Send,
+) -> io::Result<(S, R)> {
     let (ready, listening) = mpsc::channel();
     thread::scope(|scope| {
         let receiver = scope.spawn(move || {
             path.to.join_thread();
-            receive(SocketAddr::new(path.target, 0), bytes, &ready)
+            let listener = TcpListener::bind(SocketAddr::new(path.target, 0))?;
+            ready.send(listener.local_addr()?).map_err(|_| stalled())?;
+            receive(accept(&listener)?)
         });
         let Ok(address) = listening.recv() else {
             return Err(receiver.join().expect("the receiver does not panic").err().unwrap_or_else(stalled));
         };
-        let sent = scope.spawn(move || {
+        let sender = scope.spawn(move || {
             path.from.join_thread();
-            send(address, bytes)
+            send(address)
         });
-        let sent = sent.join().expect("the sender does not panic");
-        let received = receiver.join().expect("the receiver does not panic");
+        let sent = sender.join().expect("the sender does not panic");
         // What the receiver has to say is why the sender failed.
-        received.and(sent)
+        let received = receiver.join().expect("the receiver does not panic")?;
+        Ok((sent?, received))
     })
 }
 
-/// TCP segments that a namespace's stack has sent again since it was made.
+/// A counter of a namespace's TCP since it was made, by its name in `/proc/net/snmp`, such as `RetransSegs`.
 ///
 /// # Panics
-/// When the kernel does not say.
+/// When the kernel has none of this name.
 #[must_use]
 #[track_caller]
-pub fn retransmits(netns: &Netns) -> u64 {
+pub fn counter(netns: &Netns, wanted: &str) -> u64 {
     let text = netns.enter(|| fs::read_to_string("/proc/thread-self/net/snmp")).expect("/proc is mounted");
     let mut lines = text.lines().filter(|line| line.starts_with("Tcp:")).map(str::split_whitespace);
     let (names, mut values) = (lines.next(), lines.next());
-    let at = names.and_then(|mut names| names.position(|name| name == "RetransSegs"));
+    let at = names.and_then(|mut names| names.position(|name| name == wanted));
     let value = at.and_then(|at| values.as_mut()?.nth(at)?.parse().ok());
-    value.unwrap_or_else(|| panic!("no RetransSegs in {text}"))
+    value.unwrap_or_else(|| panic!("no {wanted} in {text}"))
 }
 
-fn receive(address: SocketAddr, bytes: u64, ready: &mpsc::Sender<SocketAddr>) -> io::Result<()> {
-    let listener = TcpListener::bind(address)?;
-    let bound = listener.local_addr()?;
-    listener.set_nonblocking(true)?;
-    ready.send(bound).map_err(|_| stalled())?;
-    let mut stream = accept(&listener)?;
-    stream.set_nonblocking(false)?;
-    stream.set_read_timeout(Some(STALL))?;
+fn receive(mut stream: TcpStream, bytes: u64) -> io::Result<()> {
     let (mut expected, mut buffer, mut left) = (Pattern::new(bytes), vec![0; CHUNK], bytes);
     while left > 0 {
         let read = stream.read(&mut buffer)?;
@@ -99,10 +104,15 @@ fn receive(address: SocketAddr, bytes: u64, ready: &mpsc::Sender<SocketAddr>) ->
 
 /// Accepts one connection, or gives up when nobody comes.
 fn accept(listener: &TcpListener) -> io::Result<TcpStream> {
+    listener.set_nonblocking(true)?;
     let deadline = Instant::now() + STALL;
     loop {
         match listener.accept() {
-            Ok((stream, _)) => return Ok(stream),
+            Ok((stream, _)) => {
+                stream.set_nonblocking(false)?;
+                stream.set_read_timeout(Some(STALL))?;
+                return Ok(stream);
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock && Instant::now() < deadline => {
                 thread::sleep(Duration::from_millis(1));
             }

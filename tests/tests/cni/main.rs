@@ -10,3 +10,4 @@ mod host_port;
 mod install;
 mod life;
 mod plugin;
+mod two_nodes;

@@ -2,13 +2,13 @@
 //!
 //! `matrix` sends every kind of traffic every way at every MTU, `path_mtu` narrows the underlay, `shapes` has other
 //! nodes than the plan's: an IPv6 underlay, a stretched bridge, several workers; `xdp` is about the NIC that the AF_XDP
-//! uplink shares with others, `xdp_tx` about the underlay that it sends into; `restart` restarts either node. A kernel as the far node is `interop`.
+//! uplink shares with others, `xdp_tx` about the underlay that it sends into. A kernel as the far node is `interop`;
+//! restarts under load are in the ring `cni`.
 #![allow(clippy::disallowed_methods, reason = "the ring waits for, and times, real nodes in real time")]
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod matrix;
 mod path_mtu;
-mod restart;
 mod shapes;
 mod xdp;
 mod xdp_tx;
