@@ -1,8 +1,10 @@
 //! Network namespaces: open one by its path, know it again, and do something inside it.
 //!
-//! A thread that has entered another namespace is never reused: [`in_netns`] makes one for the purpose and ends it.
+//! A thread that has entered another namespace is never reused: [`in_netns`] makes one for the purpose and ends it. Where many
+//! are entered, [`visit_from_here`] saves that.
 //! Which paths are allowed at all is the daemon's decision, not made here.
 
+use std::cell::Cell;
 use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -10,6 +12,7 @@ use std::os::unix::fs::MetadataExt;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 
+use nix::net::if_::if_nametoindex;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::statfs::{NSFS_MAGIC, fstatfs};
 
@@ -152,6 +155,22 @@ pub fn is_gone(path: &Path, id: NetnsId) -> bool {
     }
 }
 
+thread_local! {
+    /// The own namespace of a thread that visits others, while it is there.
+    static HOME: Cell<Option<NetnsHandle>> = const { Cell::new(None) };
+}
+
+/// Has the calling thread enter namespaces itself from now on, and come back, where [`in_netns`] makes a thread each time
+/// otherwise. For short-lived threads that enter many.
+///
+/// # Errors
+/// When its own namespace can not be opened; it makes threads then.
+pub fn visit_from_here() -> Result<(), NetnsError> {
+    let home = NetnsHandle::open_any(Path::new("/proc/thread-self/ns/net"))?;
+    HOME.set(Some(home));
+    Ok(())
+}
+
 /// Runs `work` inside the namespace, on a thread of its own that ends with it, and gives back its result.
 /// Sockets and devices made there belong to the namespace for good.
 ///
@@ -159,17 +178,39 @@ pub fn is_gone(path: &Path, id: NetnsId) -> bool {
 /// When the thread can not be made or may not enter. `work`'s own result is inside `Ok`.
 ///
 /// # Panics
-/// When `work` panics.
+/// When `work` panics, or a visiting thread can not come back: in a namespace that is not its own it must do nothing more.
 pub fn in_netns<T: Send>(netns: &NetnsHandle, work: impl FnOnce() -> T + Send) -> Result<T, NetnsError> {
+    let Some(home) = HOME.take() else { return on_thread_of_its_own(netns, work) };
+    let done = enter(netns).map(|()| {
+        let done = work();
+        enter(&home).unwrap_or_else(|error| panic!("a visit does not end: {error}"));
+        done
+    });
+    HOME.set(Some(home));
+    done
+}
+
+fn on_thread_of_its_own<T: Send>(netns: &NetnsHandle, work: impl FnOnce() -> T + Send) -> Result<T, NetnsError> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("podwire-netns".into()).spawn_scoped(scope, || {
-            let entered = setns(&netns.file, CloneFlags::CLONE_NEWNET);
-            entered.map_err(|errno| NetnsError::Enter { path: netns.path.clone(), source: errno.into() })?;
+            enter(netns)?;
             Ok(work())
         });
         let thread = thread.map_err(|source| NetnsError::Thread { path: netns.path.clone(), source })?;
         thread.join().unwrap_or_else(|panic| resume_unwind(panic))
     })
+}
+
+fn enter(netns: &NetnsHandle) -> Result<(), NetnsError> {
+    let entered = setns(&netns.file, CloneFlags::CLONE_NEWNET);
+    entered.map_err(|errno| NetnsError::Enter { path: netns.path.clone(), source: errno.into() })
+}
+
+/// The number of an interface of the calling thread's namespace, if there is one of that name. Asks less of the kernel than
+/// netlink does.
+#[must_use]
+pub fn index_of(ifname: &str) -> Option<u32> {
+    if_nametoindex(ifname).ok()
 }
 
 /// Sets one IPv6 setting of an interface of the calling thread's namespace, best effort: /proc/sys may be read-only,
@@ -319,6 +360,26 @@ mod tests {
         assert_eq!(inside, Some(handle.id()));
         assert_ne!(inside, own);
         assert_eq!(identity_of(Path::new("/proc/thread-self/ns/net")), own);
+    }
+
+    #[test]
+    fn a_thread_that_visits_enters_itself_and_comes_back() {
+        let pods = [TestNetns::new(), TestNetns::new()];
+        let place = || (nix::unistd::gettid(), identity_of(Path::new("/proc/thread-self/ns/net")));
+        std::thread::spawn(move || {
+            visit_from_here().unwrap();
+            let own = place();
+            let [first, second] = [pods[0].handle(), pods[1].handle()];
+            for netns in [&first, &second] {
+                assert_eq!(in_netns(netns, place).unwrap(), (own.0, Some(netns.id())));
+                assert_eq!(place(), own);
+            }
+            let nested = in_netns(&first, || (in_netns(&second, place).unwrap().1, place().1)).unwrap();
+            assert_eq!(nested, (Some(second.id()), Some(first.id())));
+            assert_eq!(place(), own);
+        })
+        .join()
+        .unwrap();
     }
 
     #[test]

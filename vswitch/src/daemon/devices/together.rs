@@ -3,6 +3,8 @@
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
+use crate::sys::netns::visit_from_here;
+
 /// Threads at a time.
 const THREADS_MAX: usize = 16;
 
@@ -22,7 +24,11 @@ pub(in crate::daemon) fn together<T: Send, R: Send>(items: Vec<T>, work: impl Fn
     thread::scope(|scope| {
         for _ in 1..threads {
             // Without a thread more, this one does the work.
-            let _ = thread::Builder::new().name("devices".into()).spawn_scoped(scope, each);
+            let _ = thread::Builder::new().name("devices".into()).spawn_scoped(scope, || {
+                // Else it takes a thread for each namespace.
+                let _ = visit_from_here();
+                each();
+            });
         }
         each();
     });

@@ -2,6 +2,7 @@
 
 use crate::port::interface::{InterfaceError, InterfaceSpec, configure, other_device};
 use crate::sys::netlink::Netlink;
+use crate::sys::netns::index_of;
 use crate::sys::tap::{LINK_KIND, OpenTap, TapError};
 
 /// What can go wrong when a TAP port is set up.
@@ -31,6 +32,12 @@ pub(super) fn open_and_configure(
     found: Found,
     open: impl FnOnce() -> Result<OpenTap, TapError>,
 ) -> Result<(OpenTap, u32), TapPortError> {
+    if found == Found::AsItIs
+        && let Some(index) = index_of(&spec.ifname)
+    {
+        // Opening tells what is no TAP.
+        return Ok((open()?, index));
+    }
     let failed = |source| InterfaceError::Netlink { ifname: spec.ifname.clone(), source };
     let mut netlink = Netlink::open().map_err(failed)?;
     let before = netlink.find_link(&spec.ifname).map_err(failed)?;
@@ -38,9 +45,6 @@ pub(super) fn open_and_configure(
         return Err(other_device(other, "TAP").into());
     }
     let tap = open()?;
-    if let Some(link) = before.as_ref().filter(|_| found == Found::AsItIs) {
-        return Ok((tap, link.index));
-    }
     let link = netlink.link(&spec.ifname).map_err(failed)?;
     let index = link.index;
     match configure(&mut netlink, spec, &[], &link) {
