@@ -5,8 +5,10 @@
 
 mod away;
 mod churn;
+mod codes;
 mod drift;
 mod host_port;
 mod install;
 mod life;
 mod plugin;
+mod versions;
