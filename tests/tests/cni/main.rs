@@ -11,4 +11,5 @@ mod host_port;
 mod install;
 mod life;
 mod plugin;
+mod status;
 mod versions;
