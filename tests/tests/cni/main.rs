@@ -6,6 +6,7 @@
 mod away;
 mod churn;
 mod codes;
+mod del;
 mod drift;
 mod host_port;
 mod install;
