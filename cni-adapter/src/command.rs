@@ -13,6 +13,7 @@ use crate::daemon::Daemon;
 use crate::environment::{Command, Environment};
 use crate::failure::{Code, Failure};
 use crate::ipam::Ipam;
+use crate::link;
 use crate::version::Version;
 
 /// One request of the runtime.
@@ -58,8 +59,7 @@ impl Request<'_> {
     }
 
     fn ipam(&self) -> Result<Option<Ipam<'_>>, Failure> {
-        let name = self.config.ipam.as_deref();
-        name.map(|name| Ipam::find(name, self.environment.path.as_deref(), self.text)).transpose()
+        self.config.ipam()?.map(|name| Ipam::find(name, self.environment.path.as_deref(), self.text)).transpose()
     }
 
     fn tell_ipam(&self, command: Command) -> Result<(), Failure> {
@@ -69,6 +69,11 @@ impl Request<'_> {
     /// The addresses are given back only after the interface that uses them is gone.
     fn del(&self) -> Result<(), Failure> {
         self.detach(&self.environment.key()?)?;
+        if let Err(wrong) = self.config.ipam() {
+            // No ADD gets past that, so no other plugin has given anything.
+            eprintln!("podwire-cni: {wrong}");
+            return Ok(());
+        }
         self.tell_ipam(Command::Del)
     }
 
@@ -76,11 +81,24 @@ impl Request<'_> {
     fn detach(&self, key: &AttachmentKey) -> Result<(), Failure> {
         let detached = self.connect().and_then(|daemon| daemon.call(async |client| client.detach(key).await));
         match detached {
-            Ok(_found) => Ok(()),
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                self.remove_left_over(key);
+                Ok(())
+            }
             Err(ClientError::Unreachable { .. }) => {
                 away::detach(key, self.environment.netns.as_deref(), &self.config.spool_dir)
             }
             Err(error) => Err(Failure::of(&error, &format!("detach {key}"))),
+        }
+    }
+
+    /// Removes what a crash left of an attachment that podwired knows no more. Else it goes with its namespace.
+    fn remove_left_over(&self, key: &AttachmentKey) {
+        if let Some(netns) = self.environment.netns.as_deref()
+            && let Err(error) = link::remove_left_over(netns, &key.ifname)
+        {
+            eprintln!("podwire-cni: cannot see to {key} in {}: {error}", netns.display());
         }
     }
 
@@ -106,18 +124,17 @@ impl Request<'_> {
     }
 
     fn collect(&self) -> Result<(), Failure> {
-        let valid = self.config.valid()?;
-        let name = &self.config.name;
+        let (name, valid) = (self.config.name()?, self.config.valid()?);
         let collected = self
             .connect()
-            .and_then(|daemon| daemon.call(async |client| client.collect_attachments(name, &valid).await));
+            .and_then(|daemon| daemon.call(async |client| client.collect_attachments(&name, &valid).await));
         collected.map_err(|error| Failure::of(&error, &format!("collect the attachments of network {name}")))?;
         self.tell_ipam(Command::Gc)
     }
 
     /// Keys that would fail an ADD fail this.
     fn status(&self) -> Result<(), Failure> {
-        let _ = (self.config.kind()?, self.config.mtu()?, self.config.dns()?);
+        let _ = (self.config.name()?, self.config.kind()?, self.config.mtu()?, self.config.dns()?, self.config.ipam()?);
         let unfit = |why: String| Failure::new(Code::NOT_AVAILABLE, "podwired cannot attach pods", why);
         let asked = self.connect().and_then(|daemon| daemon.call(async |client| client.readiness().await));
         let Readiness { cannot_attach, pods_suffer } = asked.map_err(|error| unfit(error.sentences().join("; ")))?;

@@ -22,18 +22,15 @@ const TIMEOUT_SECONDS_MAX: u64 = 30;
 /// The IPAM that is podwired's own.
 const OWN_IPAM: &str = "podwire";
 
-/// The network configuration: what every command needs is read, the rest when it is asked for, so that nothing but what
-/// a DEL needs can stand in its way.
+/// The network configuration: what it takes to reach podwired is read, the rest when it is asked for, so that nothing but
+/// what a DEL needs can stand in its way.
 #[derive(Debug)]
 pub(crate) struct Config<'a> {
     root: Field<'a>,
     pub(crate) version: Version,
-    pub(crate) name: NetworkName,
     pub(crate) socket: PathBuf,
     pub(crate) spool_dir: PathBuf,
     pub(crate) timeout: Duration,
-    /// The plugin that gives addresses; none when podwired leases them.
-    pub(crate) ipam: Option<String>,
 }
 
 impl<'a> Config<'a> {
@@ -41,13 +38,30 @@ impl<'a> Config<'a> {
         let root = Field::root(value);
         Ok(Self {
             version,
-            name: name(&root.get("name")?)?,
             socket: path(&root.get("socket")?)?.unwrap_or_else(|| SOCKET.into()),
             spool_dir: path(&root.get("spoolDir")?)?.unwrap_or_else(|| spool::DIR.into()),
             timeout: timeout(&root.get("timeout")?)?,
-            ipam: ipam(&root.get("ipam")?)?,
             root,
         })
+    }
+
+    pub(crate) fn name(&self) -> Result<NetworkName, Failure> {
+        let (field, remedy) = (self.root.get("name")?, NetworkName::REMEDY);
+        let given = field.read(remedy, |value| value.as_str()?.parse().ok())?;
+        given.ok_or_else(|| field.wrong(remedy))
+    }
+
+    /// The plugin that gives addresses; none when podwired leases them.
+    pub(crate) fn ipam(&self) -> Result<Option<&'a str>, Failure> {
+        let plugin = self.root.get("ipam")?.get("type")?;
+        match plugin.text()? {
+            None | Some("" | OWN_IPAM) => Ok(None),
+            Some(name) if name.contains('/') || name.starts_with('.') => {
+                Err(plugin.wrong("write a plugin's name, such as host-local, or leave `ipam` out"))
+            }
+            Some(name) if is_own(name) => Err(plugin.wrong("leave `ipam` out to have podwired lease the addresses")),
+            Some(name) => Ok(Some(name)),
+        }
     }
 
     pub(crate) fn kind(&self) -> Result<PortKind, Failure> {
@@ -98,12 +112,6 @@ impl<'a> Config<'a> {
     }
 }
 
-fn name(field: &Field<'_>) -> Result<NetworkName, Failure> {
-    let remedy = NetworkName::REMEDY;
-    let given = field.read(remedy, |value| value.as_str()?.parse().ok())?;
-    given.ok_or_else(|| field.wrong(remedy))
-}
-
 fn path(field: &Field<'_>) -> Result<Option<PathBuf>, Failure> {
     field.read("write an absolute path", |value| value.as_str().map(PathBuf::from).filter(|path| path.is_absolute()))
 }
@@ -119,16 +127,4 @@ fn timeout(field: &Field<'_>) -> Result<Duration, Failure> {
 fn is_own(name: &str) -> bool {
     let program = env::args_os().next().map(PathBuf::from);
     program.is_some_and(|program| program.file_name().is_some_and(|own| own == name))
-}
-
-fn ipam(field: &Field<'_>) -> Result<Option<String>, Failure> {
-    let plugin = field.get("type")?;
-    match plugin.text()? {
-        None | Some("" | OWN_IPAM) => Ok(None),
-        Some(name) if name.contains('/') || name.starts_with('.') => {
-            Err(plugin.wrong("write a plugin's name, such as host-local, or leave `ipam` out"))
-        }
-        Some(name) if is_own(name) => Err(plugin.wrong("leave `ipam` out to have podwired lease the addresses")),
-        Some(name) => Ok(Some(name.to_owned())),
-    }
 }

@@ -20,10 +20,27 @@ const OWN: &str = "/proc/self/ns/net";
 /// our own is never a pod's.
 ///
 /// # Errors
-/// The kernel's.
+/// The kernel's, or that it is of another kind.
 pub(crate) fn remove(netns: &Path, ifname: &str) -> io::Result<()> {
+    let is_ours = |link: &LinkMessage| is_of_kind(link, &[InfoKind::Tun, InfoKind::Veth]);
+    match remove_if(netns, ifname, is_ours)? {
+        true => Ok(()),
+        false => Err(io::Error::other("it is neither a TAP nor a veth")),
+    }
+}
+
+/// Removes a TAP that nobody has open; one that podwired has open is another container's.
+///
+/// # Errors
+/// The kernel's.
+pub(crate) fn remove_left_over(netns: &Path, ifname: &str) -> io::Result<()> {
+    remove_if(netns, ifname, |link| is_of_kind(link, &[InfoKind::Tun]) && !has_carrier(link)).map(drop)
+}
+
+/// Removes an interface if it fits; false when it does not. One that is not there is fine.
+fn remove_if(netns: &Path, ifname: &str, fits: impl Fn(&LinkMessage) -> bool + Send) -> io::Result<bool> {
     let file = match File::open(netns) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
         file => file?,
     };
     let (own, other) = (fs::metadata(OWN)?, file.metadata()?);
@@ -32,38 +49,42 @@ pub(crate) fn remove(netns: &Path, ifname: &str) -> io::Result<()> {
     }
     let inside = || {
         setns(file, CloneFlags::CLONE_NEWNET)?;
-        remove_here(ifname)
+        remove_here(ifname, fits)
     };
     // A thread that has entered another namespace is never used for anything else.
     let entered = thread::scope(|scope| scope.spawn(inside).join());
     entered.unwrap_or_else(|_| Err(io::Error::other("the thread inside panicked")))
 }
 
-fn remove_here(ifname: &str) -> io::Result<()> {
+fn remove_here(ifname: &str, fits: impl Fn(&LinkMessage) -> bool) -> io::Result<bool> {
     let mut socket = Socket::new(NETLINK_ROUTE)?;
     socket.bind_auto()?;
     socket.connect(&SocketAddr::new(0, 0))?;
     let mut wanted = LinkMessage::default();
     wanted.attributes.push(LinkAttribute::IfName(ifname.to_owned()));
     let found = match ask(&socket, RouteNetlinkMessage::GetLink(wanted), 0) {
-        Err(error) if error.raw_os_error() == Some(nix::libc::ENODEV) => return Ok(()),
+        Err(error) if error.raw_os_error() == Some(nix::libc::ENODEV) => return Ok(true),
         found => found?,
     };
-    let Some(RouteNetlinkMessage::NewLink(link)) = found else { return Ok(()) };
-    if !is_ours(&link) {
-        return Err(io::Error::other("it is neither a TAP nor a veth"));
+    let Some(RouteNetlinkMessage::NewLink(link)) = found else { return Ok(true) };
+    if !fits(&link) {
+        return Ok(false);
     }
     let mut gone = LinkMessage::default();
     gone.header.index = link.header.index;
-    ask(&socket, RouteNetlinkMessage::DelLink(gone), NLM_F_ACK).map(|_| ())
+    ask(&socket, RouteNetlinkMessage::DelLink(gone), NLM_F_ACK).map(|_| true)
 }
 
-fn is_ours(link: &LinkMessage) -> bool {
+fn has_carrier(link: &LinkMessage) -> bool {
+    link.attributes.iter().any(|attribute| matches!(attribute, LinkAttribute::Carrier(1..)))
+}
+
+fn is_of_kind(link: &LinkMessage, kinds: &[InfoKind]) -> bool {
     let infos = link.attributes.iter().filter_map(|attribute| match attribute {
         LinkAttribute::LinkInfo(infos) => Some(infos),
         _ => None,
     });
-    infos.flatten().any(|info| matches!(info, LinkInfo::Kind(InfoKind::Tun | InfoKind::Veth)))
+    infos.flatten().any(|info| matches!(info, LinkInfo::Kind(kind) if kinds.contains(kind)))
 }
 
 /// One request; its one answer, or none where only an acknowledgement comes.

@@ -36,8 +36,9 @@ fn main() -> ExitCode {
     // What errors are told in; the request's own version once it is known.
     let mut version = Version::NEWEST;
     let Err(failure) = answer(&mut version, &mut out) else { return ExitCode::SUCCESS };
-    // Nobody is left to be told of an output that can not be written.
-    let _ = writeln!(out, "{}", failure.json(version.name()));
+    if writeln!(out, "{}", failure.json(version.name())).is_err() {
+        eprintln!("podwire-cni: {failure}");
+    }
     ExitCode::FAILURE
 }
 

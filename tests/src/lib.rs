@@ -10,6 +10,7 @@
 pub mod binary;
 pub mod command;
 pub mod containerd;
+pub mod held;
 pub mod kernel_peer;
 pub mod netns;
 pub mod node;

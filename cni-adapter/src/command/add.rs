@@ -43,7 +43,7 @@ impl Request<'_> {
         let wanted = config.wanted()?.or(&args);
         Ok(AttachRequest {
             key,
-            network: config.name.clone(),
+            network: config.name()?,
             netns,
             pod: args.pod,
             kind: config.kind()?,

@@ -135,17 +135,6 @@ fn nothing_is_given_while_podwired_is_away() {
 }
 
 #[test]
-fn a_plugin_that_is_missing_is_named_before_anything_is_done() {
-    let service = Service::start();
-    let nowhere = call(&service, "ADD", "/nowhere".as_ref());
-    nowhere.run().failed("1.1.0", 102, "no IPAM plugin giver in /nowhere");
-    nowhere.with("CNI_PATH", "").run().failed("1.1.0", 4, "CNI_PATH");
-    let plain = tempfile::tempdir().unwrap();
-    fs::write(plain.path().join("giver"), "").unwrap();
-    call(&service, "ADD", plain.path()).run().failed("1.1.0", 102, "can not be run");
-}
-
-#[test]
 fn host_local_gives_and_takes_back() {
     let program = Path::new(REFERENCE_PLUGINS).join("host-local");
     assert!(program.exists(), "{} is missing: run `make deps`", program.display());

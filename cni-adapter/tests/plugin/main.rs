@@ -1,5 +1,5 @@
-//! The plugin as a runtime runs it: environment and standard input in, one JSON object and an exit code out; podwired is
-//! the fake of control's tests.
+//! The plugin over the fake podwired of control's tests: what a real one can not be brought to, and what it is asked. All else
+//! is the ring `cni`'s.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
@@ -7,7 +7,6 @@
 mod fake;
 
 mod away;
-mod codes;
 mod ipam;
 mod run;
 mod verbs;

@@ -11,8 +11,6 @@ use tokio::sync::oneshot;
 
 use crate::fake::{Fake, Running};
 
-/// Versions of the specification that are supported, oldest first.
-pub(crate) const VERSIONS: [&str; 4] = ["0.3.1", "0.4.0", "1.0.0", "1.1.0"];
 /// The container that the fake knows.
 pub(crate) const CONTAINER: &str = "8e3f0a6b1c2d";
 
@@ -92,23 +90,19 @@ impl Call {
     }
 
     pub(crate) fn run(&self) -> Ran {
-        run(&self.environment, self.config.to_string().as_bytes())
+        let mut plugin = Command::new(env!("CARGO_BIN_EXE_podwire-cni"));
+        plugin.env_clear().env("PATH", std::env::var("PATH").unwrap());
+        plugin.envs(self.environment.iter().map(|(key, value)| (key, value)));
+        let mut plugin = plugin.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        plugin.stdin.take().unwrap().write_all(self.config.to_string().as_bytes()).unwrap();
+        let output = plugin.wait_with_output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        let said = match output.stdout.trim_ascii() {
+            [] => Value::Null,
+            text => serde_json::from_slice(text).unwrap(),
+        };
+        Ran { ok: output.status.success(), said, stderr }
     }
-}
-
-pub(crate) fn run(environment: &[(&str, String)], request: &[u8]) -> Ran {
-    let mut plugin = Command::new(env!("CARGO_BIN_EXE_podwire-cni"));
-    plugin.env_clear().env("PATH", std::env::var("PATH").unwrap());
-    plugin.envs(environment.iter().map(|(key, value)| (key, value)));
-    let mut plugin = plugin.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let _ = plugin.stdin.take().unwrap().write_all(request); // one that fails early need not read it
-    let output = plugin.wait_with_output().unwrap();
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    let said = match output.stdout.trim_ascii() {
-        [] => Value::Null,
-        text => serde_json::from_slice(text).unwrap(),
-    };
-    Ran { ok: output.status.success(), said, stderr }
 }
 
 /// The fake service on a thread of its own, until it is dropped.

@@ -1,6 +1,8 @@
 //! CHECK tells whatever is not as it was made.
 
+use podwire_control::model::{Attachment, AttachmentKey};
 use podwire_tests::Netns;
+use podwire_vswitch::daemon::store::{Batch, Store, StoredAttachment};
 
 use crate::plugin::{container, eventually, node, release};
 
@@ -17,7 +19,10 @@ fn each_drift_is_told_and_a_container_made_anew_has_none() {
         ("-6 route del default", "the route to ::/0"),
         ("link set eth0 mtu 1400", "MTU of eth0 is 1400"),
         ("link set eth0 down", "is down"),
-    ] as [Disturb; 6]
+        ("link set eth0 address 02:00:00:00:00:99", "MAC of eth0 is 02:00:00:00:00:99"),
+        ("route replace default via 10.244.1.99", "the route to 0.0.0.0/0 via 10.244.1.1 through eth0 is gone"),
+        ("link set eth0 name eth9", "interface eth0 is gone"),
+    ] as [Disturb; 9]
     {
         let (pod, call, result) = container(&node, "a");
         let ip = format!("{}/", result["ips"][0]["address"].as_str().unwrap().split('/').next().unwrap());
@@ -50,6 +55,32 @@ fn a_lost_port_and_a_foreign_result_are_told() {
         let ran = call.check(&result);
         !ran.ok && ran.failed().1.contains("is closed")
     });
+}
+
+#[test]
+fn a_lease_alone_and_a_port_alone_are_told() {
+    let mut node = node();
+    let (_pod, call, result) = container(&node, "a");
+    assert!(node.stop());
+    // podwired itself makes an attachment, its leases and its port as one, and never two of one address.
+    let mut store = Store::open(&node.state_dir(), &node.spec.name).unwrap();
+    let own = store.load_attachments().unwrap().remove(0);
+    let key = AttachmentKey { ifname: "eth1".into(), ..own.attachment.key.clone() };
+    let attachment = Attachment { key, port: "b.eth1".parse().unwrap(), ..own.attachment.clone() };
+    let other = StoredAttachment { attachment, ..own };
+    store.commit(&Batch { attached: &[other], ..Batch::default() }).unwrap();
+    drop(store);
+    node.start();
+    let leases = "the lease of 10.244.1.2 is missing; the lease of fd00:244:1::2 is missing";
+    assert_eq!(call.check(&result).said["details"], leases);
+    let mut told = result.clone();
+    told["interfaces"][0]["name"] = "eth1".into();
+    let other = call.clone().named("eth1");
+    assert_eq!(other.check(&told).said["details"], "port b.eth1 is missing");
+    other.run("DEL").done();
+    call.run("DEL").done();
+    let anew = call.run("ADD").done();
+    call.check(&anew).done();
 }
 
 #[test]

@@ -29,37 +29,6 @@ fn containers_are_wired_told_of_and_taken_away() {
 }
 
 #[test]
-fn every_version_gets_a_container() {
-    let node = node();
-    for version in ["0.3.1", "0.4.0", "1.0.0", "1.1.0"] {
-        let netns = Netns::new("v");
-        let call = Call::in_netns(&node, "v", &netns).key("cniVersion", version.into());
-        let said = call.run("ADD").done();
-        assert_eq!((&said["cniVersion"], addresses(&said).len()), (&version.into(), 2));
-        call.run("DEL").done();
-    }
-}
-
-#[test]
-fn an_add_that_is_refused_leaves_nothing() {
-    let node = node();
-    let (_other, ..) = container(&node, "other");
-    let netns = Netns::new("a");
-    let call = Call::in_netns(&node, "a", &netns);
-    let taken = json!({"ips": ["10.244.1.2/24"]});
-    for (call, code, word) in [
-        (call.clone().key("runtimeConfig", taken), 100, "10.244.1.2"),
-        (call.clone().key("mtu", 600.into()), 100, "1280"),
-        (Call::of(&node, "a", "/run/netns/none-of-this-name"), 100, "none-of-this-name"),
-    ] {
-        let (found, words) = call.run("ADD").failed();
-        assert!(found == code && words.contains(word), "{found}: {words}");
-        assert!(!netns.has_interface("eth0") && attachments(&node).len() == 1);
-        call.run("DEL").done();
-    }
-}
-
-#[test]
 fn a_container_gets_what_it_asks_for() {
     let node = node();
     let netns = Netns::new("a");
@@ -146,23 +115,6 @@ fn an_add_without_a_free_address_says_so_until_there_is_one() {
     assert_eq!(call.run("STATUS").done(), Value::Null, "the node stays ready, or its pods would be evicted");
     first.run("DEL").done();
     call.run("ADD").done();
-}
-
-#[test]
-fn a_status_without_a_store_says_that_pods_suffer() {
-    let mut node = node();
-    let (_pod, call, _) = container(&node, "a");
-    assert!(node.stop());
-    let store = node.state_dir().join("podwired.redb");
-    let whole = std::fs::read(&store).unwrap();
-    std::fs::write(&store, &whole[..100]).unwrap();
-    node.start();
-    let (code, words) = call.run("STATUS").failed();
-    assert!(code == 51 && words.contains("damaged"), "{code}: {words}");
-    assert!(node.stop());
-    std::fs::write(&store, &whole).unwrap();
-    node.start();
-    assert_eq!(call.run("STATUS").done(), Value::Null);
 }
 
 #[test]

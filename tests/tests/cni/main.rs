@@ -5,9 +5,13 @@
 
 mod away;
 mod churn;
+mod codes;
+mod del;
 mod drift;
 mod host_port;
 mod install;
 mod life;
 mod plugin;
+mod status;
 mod two_nodes;
+mod versions;

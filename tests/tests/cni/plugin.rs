@@ -1,8 +1,9 @@
 //! A node whose containers come and go through the plugin.
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::net::IpAddr;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use podwire_control::client::{Client, ClientError};
@@ -21,6 +22,7 @@ pub(crate) struct Ran {
     pub(crate) ok: bool,
     /// The one object it wrote; null for none.
     pub(crate) said: Value,
+    pub(crate) stderr: String,
 }
 
 impl Ran {
@@ -30,11 +32,22 @@ impl Ran {
         self.said
     }
 
-    /// Its code and all its words.
+    /// Its code and all its words, told by an object of the specification's form.
     #[track_caller]
-    pub(crate) fn failed(self) -> (u64, String) {
+    pub(crate) fn failed(&self) -> (u64, String) {
         assert!(!self.ok, "{self:?}");
+        let keys: Vec<&String> = self.said.as_object().expect("an object").keys().collect();
+        assert_eq!(keys, ["cniVersion", "code", "details", "msg"]);
         (self.said["code"].as_u64().unwrap(), format!("{} {}", self.said["msg"], self.said["details"]))
+    }
+
+    /// Says that it failed with a code, told in a version, of an object and with a remedy.
+    #[track_caller]
+    pub(crate) fn failed_so(&self, version: &str, code: u64, object: &str, remedy: &str) {
+        let said = &self.said;
+        assert_eq!((self.failed().0, &said["cniVersion"]), (code, &json!(version)), "{self:?}");
+        assert!(said["msg"].as_str().unwrap().contains(object), "{object:?} in {said}");
+        assert!(said["details"].as_str().unwrap().contains(remedy), "{remedy:?} in {said}");
     }
 }
 
@@ -52,6 +65,8 @@ pub(crate) struct Call {
     pub(crate) container: String,
     pub(crate) netns: String,
     pub(crate) ifname: String,
+    /// Variables that are otherwise: another value, or not set.
+    pub(crate) variables: Vec<(&'static str, Option<OsString>)>,
     pub(crate) config: Value,
 }
 
@@ -61,7 +76,8 @@ impl Call {
             "cniVersion": "1.1.0", "name": "pods", "type": "podwire-cni",
             "socket": node.socket(), "spoolDir": node.state_dir().join("spool"),
         });
-        Self { container: container.to_owned(), netns: netns.to_owned(), ifname: "eth0".into(), config }
+        let (container, netns, ifname) = (container.to_owned(), netns.to_owned(), "eth0".into());
+        Self { container, netns, ifname, variables: Vec::new(), config }
     }
 
     pub(crate) fn in_netns(node: &Node, container: &str, netns: &Netns) -> Self {
@@ -78,24 +94,52 @@ impl Call {
         self
     }
 
+    /// With another value of a variable; none to have it unset.
+    pub(crate) fn with(mut self, variable: &'static str, value: Option<impl Into<OsString>>) -> Self {
+        self.variables.push((variable, value.map(Into::into)));
+        self
+    }
+
     pub(crate) fn run(&self, command: &str) -> Ran {
+        self.run_with(command, self.config.to_string().as_bytes())
+    }
+
+    /// With another request on standard input.
+    pub(crate) fn run_with(&self, command: &str, request: &[u8]) -> Ran {
+        let mut plugin = self.process(command);
+        plugin.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut plugin = plugin.spawn().unwrap();
+        let _ = plugin.stdin.take().unwrap().write_all(request); // one that fails early need not read it
+        ran(plugin.wait_with_output().unwrap())
+    }
+
+    /// The process of a command.
+    pub(crate) fn process(&self, command: &str) -> Command {
         let mut plugin = Command::new(binary("podwire-cni"));
         plugin.env("CNI_COMMAND", command).env("CNI_CONTAINERID", &self.container).env("CNI_NETNS", &self.netns);
         plugin.env("CNI_IFNAME", &self.ifname).env("CNI_PATH", REFERENCE_PLUGINS);
-        let mut plugin = plugin.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        plugin.stdin.take().unwrap().write_all(self.config.to_string().as_bytes()).unwrap();
-        let output = plugin.wait_with_output().unwrap();
-        let said = match output.stdout.trim_ascii() {
-            [] => Value::Null,
-            text => serde_json::from_slice(text).unwrap(),
-        };
-        Ran { ok: output.status.success(), said }
+        for (variable, value) in &self.variables {
+            match value {
+                Some(value) => plugin.env(variable, value),
+                None => plugin.env_remove(variable),
+            };
+        }
+        plugin
     }
 
     /// CHECK, as it is after an ADD that said `result`.
     pub(crate) fn check(&self, result: &Value) -> Ran {
         self.clone().key("prevResult", result.clone()).run("CHECK")
     }
+}
+
+/// What a process of the plugin did.
+pub(crate) fn ran(output: Output) -> Ran {
+    let said = match output.stdout.trim_ascii() {
+        [] => Value::Null,
+        text => serde_json::from_slice(text).unwrap(),
+    };
+    Ran { ok: output.status.success(), said, stderr: String::from_utf8(output.stderr).unwrap() }
 }
 
 /// A container that the plugin wired, and what the plugin said of it.

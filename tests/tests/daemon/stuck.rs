@@ -1,35 +1,9 @@
 //! A worker that does not answer: the request stands, and its answer says so.
 
-use std::fs;
-
-use nix::sys::ptrace;
-use nix::sys::wait::{WaitPidFlag, waitpid};
-use nix::unistd::Pid;
 use podwire_control::model::{Owner, Via};
-use podwire_tests::Node;
+use podwire_tests::held::Held;
 
 use crate::api::{Api, node, pod, refused, route};
-
-/// The daemon's only worker, held by ptrace(2); the other threads go on.
-pub(crate) struct Held(Pid);
-
-impl Held {
-    pub(crate) fn new(node: &Node) -> Self {
-        let threads = format!("/proc/{}/task", node.pid().unwrap());
-        let named = |entry: &fs::DirEntry| fs::read_to_string(entry.path().join("comm")).unwrap().trim() == "worker-0";
-        let worker = fs::read_dir(threads).unwrap().map(Result::unwrap).find(named).expect("there is a worker");
-        let thread = Pid::from_raw(worker.file_name().to_str().unwrap().parse().unwrap());
-        ptrace::attach(thread).expect("this test needs to trace a process of its own");
-        waitpid(thread, Some(WaitPidFlag::__WALL)).unwrap();
-        Self(thread)
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        ptrace::detach(self.0, None).unwrap();
-    }
-}
 
 #[test]
 fn a_request_that_a_stuck_worker_does_not_take_up_stands_and_says_so() {

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
+use podwire_tests::held::Held;
 use podwire_tests::probe::Path;
 use podwire_tests::probe::gap::{Gap, gap};
 use podwire_tests::probe::ping::{Ping, ping};
 use podwire_tests::{Node, NodePlan, NodeSpec, Supervisor, command};
 
 use crate::api::{Api, eventually, pod, underlay};
-use crate::stuck::Held;
 
 /// How soon what happens is told.
 const TOLD_WITHIN: Duration = Duration::from_secs(5);

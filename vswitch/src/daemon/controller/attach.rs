@@ -318,7 +318,7 @@ impl Controller {
     /// Whether containers can be attached, and how those that are fare.
     #[must_use]
     pub fn readiness(&self) -> Readiness {
-        let stuck = self.switch.settled().err().map(|error| error.to_string());
+        let stuck = self.switch.turning().err().map(|error| error.to_string());
         let closed = [HOST_PORT, UPLINK_PORT].into_iter().find_map(|name| {
             let reason = self.closed.get(name)?;
             Some(format!("port {name} is closed: {reason}"))
