@@ -126,7 +126,7 @@ fn after_a_boot_no_address_is_held() {
 }
 
 /// Addresses that are leased, in all ranges.
-fn held(node: &Node) -> u64 {
+pub(crate) fn held(node: &Node) -> u64 {
     let shown = node.podwire_json(&["ipam", "show"]);
     shown["ranges"].as_array().unwrap().iter().map(|range| range["held"].as_u64().unwrap()).sum()
 }
@@ -156,6 +156,7 @@ fn a_status_without_a_store_says_that_pods_suffer() {
     let store = node.state_dir().join("podwired.redb");
     let whole = std::fs::read(&store).unwrap();
     std::fs::write(&store, &whole[..100]).unwrap();
+    std::fs::remove_file(node.socket().with_extension("copy.redb")).unwrap();
     node.start();
     let (code, words) = call.run("STATUS").failed();
     assert!(code == 51 && words.contains("damaged"), "{code}: {words}");

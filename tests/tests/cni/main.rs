@@ -5,6 +5,7 @@
 
 mod away;
 mod churn;
+mod disk;
 mod drift;
 mod host_port;
 mod install;
