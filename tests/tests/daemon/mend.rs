@@ -35,7 +35,7 @@ fn a_store_that_is_damaged_meanwhile_is_made_anew_and_no_pod_notices() {
     let api = Api::of(&node);
     let ((a, _), (b, _), of_cli) = (container(&api, "a"), container(&api, "b"), pod(&node, 77));
     node.podwire(&["route", "add", "10.9.0.0/16", "via", "blackhole"]);
-    node.podwire(&["ipam", "range", "add", "10.244.1.128/26"]);
+    node.podwire(&["ipam", "range", "add", "10.244.1.128-10.244.1.191"]);
     let told = |verbs: [&'static str; 2]| move |node: &podwire_tests::Node| node.podwire_json(&verbs);
     let (ranges, list) = (told(["ipam", "show"]), told(["attachment", "list"]));
     let mut others = Vec::new();
