@@ -124,8 +124,12 @@ impl Store {
 
     /// What an operator should know.
     pub fn warnings(&self) -> impl Iterator<Item = String> {
-        let served = format!("what was stored is served from its copy {}", self.place.copy.display());
-        let away = self.away.iter().map(move |why| format!("{why}; {served}, and nothing can be changed until then"));
+        let copy = self.place.copy.display().to_string();
+        let away = self.away.iter().map(move |why| {
+            format!(
+                "{why}; until it can be used what was stored is served from its copy {copy}, and nothing can be stored"
+            )
+        });
         away.chain(self.warnings.iter().cloned())
     }
 
@@ -196,8 +200,8 @@ impl Store {
         mended.map_err(|source| StoreError::Mend { path: main.clone(), reason: reason.clone(), source })?;
         let [main, copy, kept] = [main, copy, &kept].map(|path| path.display());
         let warning = format!(
-            "the store {main} was damaged ({reason}); it was made anew from its copy {copy}, and nothing was lost: see to the \
-             disk, and remove the damaged one, {kept}, when nobody needs it"
+            "the store {main} was damaged ({reason}); it was made anew from its copy {copy}: see to the disk, and \
+             remove the damaged one, {kept}, when nobody needs it"
         );
         self.warn(warning);
         Ok(())

@@ -157,7 +157,7 @@ fn while_the_disk_fails_the_copy_is_served_and_nothing_changes() {
     assert!(store.away().unwrap().contains("control.state_dir can be written"), "{store:?}");
     let warnings: Vec<String> = store.warnings().collect();
     assert!(
-        warnings[0].contains("served from its copy") && warnings[0].contains("nothing can be changed"),
+        warnings[0].contains("served from its copy") && warnings[0].contains("nothing can be stored"),
         "{warnings:?}"
     );
     let refused = store.commit(&Batch::objects(Owner::Cli, &[route(2, Via::Host)], &[])).unwrap_err();
@@ -192,4 +192,22 @@ fn a_store_that_is_back_with_other_content_waits_for_a_restart() {
     assert!(refused.to_string().contains("restart podwired"), "{refused}");
     drop(store);
     assert_eq!(load(dir.path()).len(), 1, "the store is what counts");
+}
+
+#[test]
+fn a_store_that_is_found_damaged_while_it_is_in_use_is_made_anew_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = place(dir.path(), "node1");
+    filled(&place);
+    let (mut store, _) = Store::open(place.clone()).unwrap();
+    state(&mut store, 2);
+    // As after an I/O error.
+    store.main.database = None;
+    fs::write(&place.main, "damaged").unwrap();
+    let refused = store.commit(&Batch::objects(Owner::Cli, &[route(3, Via::Host)], &[])).unwrap_err();
+    assert!(matches!(refused, StoreError::Damaged { .. }) && store.away().is_some(), "{refused}");
+    state(&mut store, 3);
+    assert!(store.away().is_none() && fs::read(place.damaged()).unwrap() == b"damaged");
+    drop(store);
+    assert_eq!(load(dir.path()).len(), 3);
 }
