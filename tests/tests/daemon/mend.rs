@@ -17,8 +17,10 @@ use crate::restart::{GAP_MAX, stated, while_connected};
 /// How soon a disk that works again is noticed.
 const SEEN_WITHIN: Duration = Duration::from_secs(15);
 
+type Damage = fn(&FilePath);
+
 /// Ways to damage a file.
-const DAMAGES: [(&str, fn(&FilePath)); 4] = [
+const DAMAGES: [(&str, Damage); 4] = [
     ("cut", |file| fs::write(file, &fs::read(file).unwrap()[..20_000]).unwrap()),
     ("empty", |file| fs::write(file, "").unwrap()),
     ("garbage", |file| fs::write(file, vec![0xa5; 100_000]).unwrap()),

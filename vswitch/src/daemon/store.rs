@@ -84,13 +84,14 @@ impl Store {
             }
             Err(error) => error,
         };
-        let (copy, error) = copy_instead(&place, error)?;
+        let Opened { file: copy, remembered, commits } = copy_instead(&place, error)?;
         let main = StoreFile::at(place.main.clone());
-        let mut store = Self { copy: Some(copy.file), ..Self::new(place, main, copy.commits) };
-        store.lose(&error);
-        // What can not be done now is told, and tried again.
-        let _ = store.look_again();
-        Ok((store, copy.remembered))
+        let mut store = Self { copy: Some(copy), ..Self::new(place, main, commits) };
+        match store.main_again() {
+            Ok(main) => store.main = main,
+            Err(error) => store.lose(&error),
+        }
+        Ok((store, remembered))
     }
 
     /// What the store at a place remembers, which stays as it is.
@@ -102,7 +103,7 @@ impl Store {
             return Ok(Remembered::default());
         }
         let opened = StoreFile::open(place.main.clone(), &place.node).and_then(Opened::read);
-        let opened = opened.or_else(|error| copy_instead(place, error).map(|(copy, _)| copy));
+        let opened = opened.or_else(|error| copy_instead(place, error));
         opened.map(|opened| opened.remembered)
     }
 
@@ -263,24 +264,23 @@ fn main_file(place: &Place) -> Result<StoreFile, StoreError> {
     if place.is_unused().map_err(refused)? {
         place.make().map_err(refused)?;
         if_there(fs::remove_file(&place.copy)).map_err(refused)?;
-        return StoreFile::make(place.main.clone(), &place.node);
+        return StoreFile::open_or_make(place.main.clone(), &place.node);
     }
     StoreFile::open(place.main.clone(), &place.node)
 }
 
-/// The copy of a main file that can not be used, and why that is so.
+/// The copy, for a main file that failed so.
 ///
 /// # Errors
-/// That reason, where a copy is not what helps, or there is none.
-fn copy_instead(place: &Place, error: StoreError) -> Result<(Opened, StoreError), StoreError> {
+/// That failure, where a copy is not what helps, or there is none.
+fn copy_instead(place: &Place, error: StoreError) -> Result<Opened, StoreError> {
     if !matches!(error, StoreError::Damaged { .. }) && !error.is_of_disk() {
         return Err(error);
     }
-    match StoreFile::open(place.copy.clone(), &place.node).and_then(Opened::read) {
-        Ok(copy) => Ok((copy, error)),
-        Err(in_use @ StoreError::InUse { .. }) => Err(in_use),
-        Err(_) => Err(error),
-    }
+    StoreFile::open(place.copy.clone(), &place.node).and_then(Opened::read).map_err(|of_copy| match of_copy {
+        StoreError::InUse { .. } => of_copy,
+        _ => error,
+    })
 }
 
 #[cfg(test)]

@@ -45,18 +45,18 @@ impl StoreFile {
         Self { path, database: None }
     }
 
-    /// Makes an empty file the store of a node.
+    /// Opens the file of a node; an empty one is made a store of it.
     ///
     /// # Errors
-    /// [`StoreError`].
-    pub(super) fn make(path: PathBuf, node: &str) -> Result<Self, StoreError> {
+    /// [`StoreError`]; the file is as it was then.
+    pub(super) fn open_or_make(path: PathBuf, node: &str) -> Result<Self, StoreError> {
         let mut file = Self::at(path);
         file.check_meta(node)?;
         file.add_tables()?;
         Ok(file)
     }
 
-    /// Opens the file of a node.
+    /// Opens the file of a node, which is not to be empty.
     ///
     /// # Errors
     /// [`StoreError`]; the file is as it was then.
@@ -65,7 +65,7 @@ impl StoreFile {
             Ok(found) if found.is_file() && found.len() == 0 => {
                 Err(StoreError::Damaged { path, reason: "it is empty".to_owned() })
             }
-            Ok(_) => Self::make(path, node),
+            Ok(_) => Self::open_or_make(path, node),
             Err(source) => Err(StoreError::Open { path, source }),
         }
     }
