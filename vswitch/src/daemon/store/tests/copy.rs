@@ -104,6 +104,8 @@ fn a_copy_is_not_used_where_it_is_none_of_this_store() {
     assert!(matches!(error, StoreError::OtherNode { .. }), "{error}");
 
     fs::remove_file(&place.main).unwrap();
+    drop(main_file(&place).unwrap());
+    assert!(!place.copy.exists(), "of no use any more, also if podwired is killed now");
     assert_eq!(load(dir.path()), [], "moved away, so that it starts empty");
     fs::write(&place.main, "damaged").unwrap();
     assert_eq!(load(dir.path()), [], "and the copy with it");
