@@ -19,6 +19,10 @@ pub(crate) fn detach(key: &AttachmentKey, netns: Option<&Path>, spool_dir: &Path
     }
     spool::add(spool_dir, key).map_err(|error| {
         let msg = format!("cannot detach {key}: podwired is away, and {} can not be written", spool_dir.display());
-        Failure::new(Code::TRY_AGAIN, msg, format!("{error}; start podwired, or make that directory writable"))
+        Failure::new(
+            Code::TRY_AGAIN,
+            msg,
+            format!("{error}; start podwired, or see that this directory can be written and has space"),
+        )
     })
 }

@@ -21,6 +21,7 @@ pub mod probe;
 pub mod reference;
 pub mod sim;
 pub mod supervisor;
+pub mod tmpfs;
 pub mod underlay;
 pub mod wait;
 
@@ -32,4 +33,5 @@ pub use plan::NodePlan;
 pub use pod::Pod;
 pub use sim::{Faults, SimNet, SimPort, SimSwitch};
 pub use supervisor::Supervisor;
+pub use tmpfs::Tmpfs;
 pub use underlay::RemoteNode;

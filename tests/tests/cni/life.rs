@@ -95,7 +95,7 @@ fn after_a_boot_no_address_is_held() {
 }
 
 /// Addresses that are leased, in all ranges.
-fn held(node: &Node) -> u64 {
+pub(crate) fn held(node: &Node) -> u64 {
     let shown = node.podwire_json(&["ipam", "show"]);
     shown["ranges"].as_array().unwrap().iter().map(|range| range["held"].as_u64().unwrap()).sum()
 }

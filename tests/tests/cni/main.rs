@@ -7,6 +7,7 @@ mod away;
 mod churn;
 mod codes;
 mod del;
+mod disk;
 mod drift;
 mod host_port;
 mod install;

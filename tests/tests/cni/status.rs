@@ -40,13 +40,14 @@ fn a_node_without_its_own_interface_is_code_51_and_a_pod_without_its_own_is_not(
 }
 
 #[test]
-fn a_store_that_is_damaged_is_code_51_until_it_is_whole() {
+fn a_store_that_is_damaged_with_its_copy_gone_is_code_51_until_it_is_whole() {
     let mut node = node();
     let (_pod, call, _) = container(&node, "a");
     assert!(node.stop());
     let store = node.state_dir().join("podwired.redb");
     let whole = fs::read(&store).unwrap();
     fs::write(&store, &whole[..100]).unwrap();
+    fs::remove_file(node.socket().with_extension("copy.redb")).unwrap();
     node.start();
     call.run("STATUS").failed_so("1.1.0", 51, "pods that are attached suffer", "damaged");
     assert!(node.stop());

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use podwire_control::client::{Client, ClientError, Events};
 use podwire_control::model::{Bandwidth, Event, Guard, Object, Port, PortKind, PortReport, PortState, Route, Via};
 pub(crate) use podwire_tests::wait::eventually;
-use podwire_tests::{Netns, Node, NodePlan, NodeSpec, Pod};
+use podwire_tests::{Netns, Node, NodePlan, NodeSpec, Pod, Tmpfs};
 use tokio::runtime::{Builder, Runtime};
 
 /// Deadline of each call.
@@ -80,6 +80,15 @@ pub(crate) fn node() -> Node {
     underlay(&node);
     node.start();
     node
+}
+
+/// The same with its state directory on a file system of its own, see [`Tmpfs::mount`].
+pub(crate) fn on_tmpfs(options: &str) -> (Node, Tmpfs) {
+    let mut node = Node::new(NodeSpec::planned(NodePlan(1)));
+    underlay(&node);
+    let disk = Tmpfs::mount(&node.state_dir(), options);
+    node.start();
+    (node, disk)
 }
 
 /// Gives the node's own namespace its underlay addresses.

@@ -340,7 +340,7 @@ fn readiness_says_what_is_in_the_way() {
 }
 
 #[test]
-fn without_a_store_nobody_is_attached_and_the_others_go_on() {
+fn without_a_store_and_its_copy_nobody_is_attached_and_the_others_go_on() {
     let mut node = node();
     let api = Api::of(&node);
     let ((a, _), (b, _)) = (container(&api, "a"), container(&api, "b"));
@@ -348,6 +348,7 @@ fn without_a_store_nobody_is_attached_and_the_others_go_on() {
     let store = node.state_dir().join("podwired.redb");
     let whole = fs::read(&store).unwrap();
     fs::write(&store, &whole[..100]).unwrap();
+    fs::remove_file(node.socket().with_extension("copy.redb")).unwrap();
     node.start();
     let api = Api::of(&node);
     let netns = Netns::new("c");

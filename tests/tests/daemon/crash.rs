@@ -62,8 +62,14 @@ fn is_running(node: &Node) -> bool {
     stat.rsplit(')').next().is_some_and(|rest| !rest.trim_start().starts_with(['Z', 'X']) && !rest.is_empty())
 }
 
-/// Asks for something while the daemon is to be killed at a step; false when it got through all of them.
-fn killed<T>(node: &mut Node, (steps, step): (&str, usize), ask: impl FnOnce(&Api) -> Result<T, ClientError>) -> bool {
+/// Asks for something while the daemon is to be killed at a step, and starts it again after `meanwhile`; false when it got
+/// through all of them.
+fn killed<T>(
+    node: &mut Node,
+    (steps, step): (&str, usize),
+    meanwhile: fn(&Node),
+    ask: impl FnOnce(&Api) -> Result<T, ClientError>,
+) -> bool {
     let api = Api::of(node);
     let killer = Killer::at_step(node, steps, step);
     let answered = ask(&api).is_ok();
@@ -74,6 +80,7 @@ fn killed<T>(node: &mut Node, (steps, step): (&str, usize), ask: impl FnOnce(&Ap
     let killed = !answered || !is_running(node) || !in_order();
     if killed {
         node.kill();
+        meanwhile(node);
         node.start();
     }
     killed
@@ -102,6 +109,17 @@ fn assert_kept_as_attached(node: &Node, api: &Api) {
 
 #[test]
 fn a_kill_at_any_step_leaves_a_container_attached_whole_or_not_at_all() {
+    kill_at_each_step(&STEPS, |_| {});
+}
+
+#[test]
+fn a_kill_at_any_step_of_the_store_is_made_good_from_its_copy() {
+    kill_at_each_step(&STEPS[1..2], |node| {
+        fs::write(node.state_dir().join("podwired.redb"), "damaged").unwrap();
+    });
+}
+
+fn kill_at_each_step(all_steps: &[&str], meanwhile: fn(&Node)) {
     let mut node = node();
     let (stays, first) = container(&Api::of(&node), "stays");
     let only_first = std::slice::from_ref(&first);
@@ -109,11 +127,11 @@ fn a_kill_at_any_step_leaves_a_container_attached_whole_or_not_at_all() {
     let comes = AttachRequest { host_ports: vec![WEB], ..request("comes", &comer.netns) };
     let once = Ping { count: 1, ..Ping::default() };
     let (mut whole, mut nothing) = (0, 0);
-    for steps in STEPS {
+    for &steps in all_steps {
         for step in 1.. {
             assert!(step < STEPS_MAX, "a request has fewer steps");
             let at = (steps, step);
-            let killed_adding = killed(&mut node, at, |api| api.attach(&comes));
+            let killed_adding = killed(&mut node, at, meanwhile, |api| api.attach(&comes));
             let api = Api::of(&node);
             let found = api.attachments().into_iter().find(|one| one.key == comes.key);
             assert_kept_as_attached(&node, &api);
@@ -129,7 +147,7 @@ fn a_kill_at_any_step_leaves_a_container_attached_whole_or_not_at_all() {
             assert!(ping(Path::v4(&stays, &comer), once).all(), "{at:?}");
             drop(api);
 
-            let killed_deleting = killed(&mut node, at, |api| api.ask(api.client.detach(&comes.key)));
+            let killed_deleting = killed(&mut node, at, meanwhile, |api| api.ask(api.client.detach(&comes.key)));
             let api = Api::of(&node);
             let left = api.attachments();
             assert_kept_as_attached(&node, &api);

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use podwire_control::model::{Attachment, AttachmentKey, Bandwidth, IpRange, Mac, PortKind};
 use podwire_tests::{Netns, Node, NodePlan, NodeSpec};
-use podwire_vswitch::daemon::store::{Batch, Store, StoredAttachment};
+use podwire_vswitch::daemon::store::{Batch, Place, Store, StoredAttachment};
 use podwire_vswitch::sys::netns::identity_of;
 
 use crate::api::{Api, node, refused, underlay};
@@ -46,7 +46,8 @@ fn lease(state: &Path, container: &str, address: &str, netns: &Netns, boot_id: S
     };
     let netns_id = identity_of(&netns.path()).unwrap();
     let stored = StoredAttachment { attachment, netns_id, boot_id };
-    let mut store = Store::open(state, "node1").unwrap();
+    let (main, copy) = (state.join("podwired.redb"), state.join("copy.redb"));
+    let (mut store, _) = Store::open(Place { main, copy, node: "node1".to_owned() }).unwrap();
     store.commit(&Batch { attached: &[stored], ..Batch::default() }).unwrap();
 }
 

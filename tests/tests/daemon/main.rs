@@ -15,6 +15,7 @@ mod disturb;
 mod in_place;
 mod ipam;
 mod limits;
+mod mend;
 mod nat;
 mod questions;
 mod refusals;

@@ -3,8 +3,6 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
-use std::time::Duration;
 
 use podwire_control::model::{Object, Owner, Via};
 use podwire_tests::binary::binary;
@@ -12,7 +10,7 @@ use podwire_tests::command::Outcome;
 use podwire_tests::probe::ping::{Ping, ping};
 use podwire_tests::{Netns, Node, NodePlan, NodeSpec, probe};
 
-use crate::api::{Api, eventually, node, pod, refused, route, underlay};
+use crate::api::{Api, node, on_tmpfs, pod, refused, route, underlay};
 
 fn spec() -> NodeSpec {
     NodeSpec::planned(NodePlan(1))
@@ -100,7 +98,7 @@ fn a_node_that_is_not_as_the_configuration_says_is_refused_and_left_as_it_is() {
 }
 
 #[test]
-fn a_damaged_store_is_left_alone_and_warned_of_while_frames_are_forwarded() {
+fn a_damaged_store_without_a_copy_is_left_alone_and_warned_of_while_frames_are_forwarded() {
     let mut node = Node::new(spec());
     underlay(&node);
     let store = node.state_dir().join("podwired.redb");
@@ -118,66 +116,16 @@ fn a_damaged_store_is_left_alone_and_warned_of_while_frames_are_forwarded() {
     assert_eq!(fs::read(&store).unwrap(), garbage);
 }
 
-/// A daemon whose state directory is a file system of its own, seen by it alone.
-struct OnTmpfs {
-    node: Node,
-    daemon: Child,
-    state: PathBuf,
-}
-
-impl OnTmpfs {
-    fn start(size: &str) -> Self {
-        let node = Node::new(spec());
-        underlay(&node);
-        let folder = node.log_path().parent().unwrap().to_owned();
-        let (config, state) = (folder.join("podwired.toml"), folder.join("state"));
-        fs::create_dir(&state).unwrap();
-        fs::write(&config, node.spec.toml(&node.socket(), &state)).unwrap();
-        let (daemon, config) = (binary("podwired").display().to_string(), config.display().to_string());
-        let mount = format!("mount -t tmpfs -o size={size} none {}", state.display());
-        let mut command = node.netns.command("unshare".as_ref());
-        // Slave: namespaces of pods made later are mounts too, and must be seen.
-        command.args([
-            "--mount",
-            "--propagation",
-            "slave",
-            "sh",
-            "-c",
-            &format!("{mount} && exec {daemon} --config {config}"),
-        ]);
-        let log = fs::File::create(node.log_path()).unwrap();
-        let daemon = command.stdout(Stdio::null()).stderr(log).spawn().unwrap();
-        let inside = PathBuf::from(format!("/proc/{}/root{}", daemon.id(), state.display()));
-        let started = Self { node, daemon, state: inside };
-        eventually(Duration::from_secs(10), "the daemon answers", || {
-            started.node.socket().exists() && started.node.podwire_outcome(&["status"]).ok()
-        });
-        started
-    }
-}
-
-impl Drop for OnTmpfs {
-    fn drop(&mut self) {
-        let _ = self.daemon.kill();
-        let _ = self.daemon.wait();
-    }
-}
-
 #[test]
 fn a_state_directory_without_room_refuses_statements_and_forwards_on() {
-    let full = OnTmpfs::start("4k");
-    let warnings = Api::of(&full.node).warnings();
+    let (full, _disk) = on_tmpfs("size=4k");
+    let warnings = Api::of(&full).warnings();
     assert!(warnings.iter().any(|warning| warning.contains("the store")), "{warnings:?}");
 
-    let filled = OnTmpfs::start("6m");
-    let node = &filled.node;
-    let (a, b) = (pod(node, 10), pod(node, 11));
-    let api = Api::of(node);
-    let filler = filled.state.join("filler");
-    let mut room = vec![0_u8; 8 << 20];
-    while fs::write(&filler, &room).is_err() && room.len() > 4_096 {
-        room.truncate(room.len() / 2);
-    }
+    let (node, disk) = on_tmpfs("size=6m");
+    let (a, b) = (pod(&node, 10), pod(&node, 11));
+    let api = Api::of(&node);
+    disk.fill();
     let routes: Vec<Object> =
         (0..20_000).map(|n: u32| route(&format!("10.{}.{}.0/24", 16 + n / 256, n % 256), Via::Blackhole)).collect();
     let generation = api.generation();
@@ -185,7 +133,7 @@ fn a_state_directory_without_room_refuses_statements_and_forwards_on() {
     assert!(sentence.contains("the store") && sentence.contains("space, and ask again"), "{sentence}");
     assert_eq!((api.generation(), api.ask(api.client.routes()).unwrap().len()), (generation, 0));
     assert!(ping(probe::Path::v4(&a, &b), Ping::default()).all());
-    fs::remove_file(&filler).unwrap();
+    disk.make_room();
     api.ask(api.client.change(Owner::Cli, &routes[..500], &[])).expect("with room it is stored");
 }
 
@@ -194,5 +142,9 @@ fn the_socket_and_the_store_are_for_root_only() {
     let node = node();
     let mode = |path: PathBuf| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     let state = node.state_dir();
-    assert_eq!((mode(node.socket()), mode(state.join("podwired.redb")), mode(state)), (0o600, 0o600, 0o700));
+    let copy = node.socket().with_extension("copy.redb");
+    for file in [node.socket(), state.join("podwired.redb"), copy] {
+        assert_eq!(mode(file.clone()), 0o600, "{}", file.display());
+    }
+    assert_eq!(mode(state), 0o700);
 }

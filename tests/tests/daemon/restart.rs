@@ -20,7 +20,7 @@ use crate::api::{Api, node, pod, port};
 pub(crate) const GAP_MAX: Duration = Duration::from_secs(3);
 
 /// All that is stated, without counters, slots and ages.
-fn stated(node: &Node) -> Vec<Value> {
+pub(crate) fn stated(node: &Node) -> Vec<Value> {
     let drop_moving = |mut value: Value| {
         for row in value.as_array_mut().into_iter().flatten() {
             for key in ["counters", "id", "age_s"] {

@@ -1,7 +1,7 @@
 //! `podwired cleanup`: takes away whatever podwired left on this node, for those who remove it for good.
 //!
 //! What can be left: the steering program (only where something else holds its link), the host's TAP, the pods' interfaces
-//! that the store knows, the nftables table, the control socket, the store, the CNI plugin's notes. Nothing stops at the
+//! that the store knows, the nftables table, the control socket, the store and its copy, the CNI plugin's notes. Nothing stops at the
 //! first error; all are told at the end.
 
 use std::fmt;
@@ -14,7 +14,7 @@ use podwire_control::spool;
 
 use super::config::Config;
 use super::nat;
-use super::store::{FILE_NAME, Store, StoreError};
+use super::store::{Place, Store, StoreError, if_there};
 use crate::port::veth::remove_leftover;
 use crate::sys::bpf::{NicLock, attached, detach_ours};
 use crate::sys::netlink::{Netlink, NetlinkError};
@@ -47,15 +47,12 @@ impl Cleaned {
 /// [`StoreError::InUse`] while a podwired runs on this store; nothing was touched then.
 pub(super) fn cleanup(config: &Config) -> Result<Cleaned, StoreError> {
     let mut cleaned = Cleaned::default();
-    let directory = &config.control.state_dir;
-    let store = directory.join(FILE_NAME);
+    let place = Place::of(config);
     let mut ports = Vec::new();
-    if store.exists() {
-        match Store::open(directory, config.node.name.as_str()).and_then(|mut store| store.load()) {
-            Ok(objects) => ports = stored_ports(objects.into_iter().map(|(_, object)| object)),
-            Err(error @ StoreError::InUse { .. }) => return Err(error),
-            Err(error) => cleaned.failed.push(format!("the pods' interfaces: {error}")),
-        }
+    match Store::peek(&place) {
+        Ok(remembered) => ports = stored_ports(remembered.objects.into_iter().map(|(_, object)| object)),
+        Err(error @ StoreError::InUse { .. }) => return Err(error),
+        Err(error) => cleaned.failed.push(format!("the pods' interfaces: {error}")),
     }
     if let Some(device) = config.uplink.as_ref().and_then(|uplink| uplink.device.as_deref()) {
         cleaned.note(&format!("the steering program on {device}"), remove_program(device));
@@ -72,7 +69,9 @@ pub(super) fn cleanup(config: &Config) -> Result<Cleaned, StoreError> {
     if cleaned.failed.is_empty() {
         let spool_dir = config.control.spool_dir();
         cleaned.note(&spool_dir.display().to_string(), remove_spool(&spool_dir));
-        cleaned.note(&store.display().to_string(), if_there(fs::remove_file(&store)));
+        for file in place.files() {
+            cleaned.note(&file.display().to_string(), if_there(fs::remove_file(&file)));
+        }
     }
     Ok(cleaned)
 }
@@ -137,12 +136,4 @@ fn remove_spool(dir: &Path) -> io::Result<bool> {
         spool::remove(dir, &key)?;
     }
     if_there(fs::remove_dir(dir))
-}
-
-/// Whether there was something to remove.
-fn if_there(removed: io::Result<()>) -> io::Result<bool> {
-    match removed {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        done => done.map(|()| true),
-    }
 }

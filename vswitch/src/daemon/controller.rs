@@ -16,7 +16,6 @@ mod vanished;
 mod watch;
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,7 +29,7 @@ use super::ipam::Ipam;
 use super::ledger::{Change, Ledger};
 use super::nat::{Mapping, Nat, NatError, NatSpec};
 use super::netns_dirs;
-use super::store::{Store, StoreError, StoredAttachment};
+use super::store::{Place, Remembered, Store};
 use crate::compile::{Compiled, Inputs, NodeSpec, compile, empty};
 use crate::id::{MonoNs, PortId};
 use crate::snapshot::{Role, Snapshot, inner_mtu};
@@ -304,30 +303,8 @@ fn poll_mode(poll: Poll) -> PollMode {
     }
 }
 
-/// What the store remembers.
-#[derive(Default)]
-struct Remembered {
-    objects: Vec<(Owner, Object)>,
-    attachments: Vec<StoredAttachment>,
-    ranges: Vec<IpRange>,
-    releases: Vec<(IpAddr, u64)>,
-}
-
-impl Remembered {
-    fn load(store: &mut Store) -> Result<Self, StoreError> {
-        Ok(Self {
-            objects: store.load()?,
-            attachments: store.load_attachments()?,
-            ranges: store.load_ranges()?,
-            releases: store.load_releases()?,
-        })
-    }
-}
-
 fn open_store(config: &Config) -> (Option<Store>, Remembered, Vec<String>) {
-    let opened = Store::open(&config.control.state_dir, config.node.name.as_str())
-        .and_then(|mut store| Remembered::load(&mut store).map(|remembered| (store, remembered)));
-    match opened {
+    match Store::open(Place::of(config)) {
         Ok((store, remembered)) => (Some(store), remembered, Vec::new()),
         Err(error) => {
             tracing::error!(%error, "podwired runs without its store and will forget what it is told");

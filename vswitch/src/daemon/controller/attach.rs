@@ -24,7 +24,7 @@ use crate::daemon::ipam::{Change, IpamError};
 use crate::daemon::ledger;
 use crate::daemon::nat::{Mapping, conflict};
 use crate::daemon::netns_dirs;
-use crate::daemon::store::{Batch, StoredAttachment};
+use crate::daemon::store::{Batch, Store, StoredAttachment};
 use crate::sys::netns::{NetnsHandle, identity_of};
 
 impl Controller {
@@ -220,8 +220,7 @@ impl Controller {
             for key in &deletes {
                 tracing::warn!(%key, %owner, "it led to a container that is gone, and is taken back");
             }
-            self.change(owner, ledger::Change { deletes, ..ledger::Change::default() })
-                .map_err(BackendError::Refused)?;
+            self.change(owner, ledger::Change { deletes, ..ledger::Change::default() }).map_err(not_carried_out)?;
         }
         Ok(())
     }
@@ -326,7 +325,8 @@ impl Controller {
         // Without the store nobody knows whose interfaces there were before.
         let without_store = self.store.is_none().then(|| self.warnings.join("; "));
         let pods_suffer = stuck.or(closed).or(without_store);
-        Readiness { cannot_attach: pods_suffer.clone(), pods_suffer }
+        let nothing_stored = self.store.as_ref().and_then(Store::away).map(str::to_owned);
+        Readiness { cannot_attach: pods_suffer.clone().or(nothing_stored), pods_suffer }
     }
 
     /// Why the next container will be refused an address, if so. No reason to call the node not ready: its pods would be

@@ -17,6 +17,7 @@ use super::uplink::xdp_counters;
 use crate::compile::{HOST_PORT, POD_SEGMENT_NAME};
 use crate::daemon::config::Poll;
 use crate::daemon::explain::explain;
+use crate::daemon::store::Store;
 use crate::id::PortId;
 use crate::limits;
 use crate::outcome::{DropReason, Verdict};
@@ -80,6 +81,7 @@ impl Controller {
 
     fn all_warnings(&self) -> Vec<String> {
         let mut warnings = self.warnings.clone();
+        warnings.extend(self.store.iter().flat_map(Store::warnings));
         warnings.extend(self.devices.xdp().and_then(Result::err).map(|why| format!("uplink: {why}")));
         warnings.extend(self.devices.slow_ports().map(|(name, why)| format!("port {name}: {why}")));
         warnings.extend(self.closed.iter().map(|(name, reason)| format!("port {name}: {reason}")));

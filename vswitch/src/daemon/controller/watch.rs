@@ -1,5 +1,5 @@
 //! What happens by itself: namespaces that vanish, devices that close, attachments to take away, MACs that age, path MTUs
-//! that expire, the underlay's next hops, nftables rules that others flush.
+//! that expire, the underlay's next hops, a store that fails, nftables rules that others flush.
 
 use std::collections::{HashMap, HashSet};
 
@@ -8,13 +8,14 @@ use podwire_control::model::EventKind;
 use super::path_mtu::PathMtus;
 use super::{Controller, find_port, finish};
 use crate::compile::{HOST_PORT, UPLINK_PORT};
+use crate::daemon::store::Store;
 use crate::id::{MonoNs, PortId};
 use crate::sys::clock::mono_now;
 use crate::worker::Report;
 
 /// How often [`Controller::tick`] is to be called, in milliseconds: vanished namespaces are noticed within that.
 pub const TICK_MS: u64 = 500;
-/// How often aged MACs are swept out.
+/// How often aged MACs are swept out, and a store that can not be used is looked at.
 const SWEEP_SECONDS: u64 = 10;
 
 /// What the last tick saw.
@@ -35,7 +36,13 @@ impl Controller {
         self.carry_out_spool();
         self.watch_underlay();
         self.watch_path_mtus(now);
-        self.watch_macs(now);
+        let sweep = now.since(self.watch.swept) > SWEEP_SECONDS * 1_000_000_000;
+        if sweep {
+            self.watch.swept = now;
+            // A store that fails says so itself.
+            let _ = self.store.as_mut().map(Store::look_again);
+        }
+        self.watch_macs(now, sweep);
         self.watch_offloads();
         self.nat.tick(now);
     }
@@ -116,11 +123,7 @@ impl Controller {
         }
     }
 
-    fn watch_macs(&mut self, now: MonoNs) {
-        let sweep = now.since(self.watch.swept) > SWEEP_SECONDS * 1_000_000_000;
-        if sweep {
-            self.watch.swept = now;
-        }
+    fn watch_macs(&mut self, now: MonoNs, sweep: bool) {
         let snapshot = self.switch.snapshot();
         let there: HashSet<&str> = snapshot.bridges.iter().flatten().map(|bridge| bridge.name.as_str()).collect();
         self.watch.mac_moves.retain(|name, _| there.contains(name.as_str()));

@@ -3,12 +3,16 @@
 use std::net::IpAddr;
 
 use podwire_control::model::{AttachmentKey, IpRange, Key, Object, Owner};
-use redb::Database;
+use redb::{Database, ReadableTable};
 
+use super::Store;
 use super::attachment::{self, StoredAttachment};
+use super::file::{ATTACHMENTS, META, OBJECTS, RANGES, RELEASES};
 use super::record::{self, RecordError};
-use super::{ATTACHMENTS, OBJECTS, RANGES, RELEASES, Store};
 use crate::daemon::ipam::ReleaseRows;
+
+/// The key in [`META`] of how many batches were written.
+const COMMITS: &str = "commits";
 
 /// Changes that are one.
 #[derive(Clone, Copy, Debug, Default)]
@@ -80,8 +84,8 @@ pub(super) fn encode<'a>(batch: &'a Batch<'a>) -> Result<Option<Encoded<'a>>, (S
 }
 
 impl Encoded<'_> {
-    /// Writes it in one transaction.
-    pub(super) fn write(&self, database: &Database) -> Result<(), redb::Error> {
+    /// Writes it in one transaction, and gives its number among those of this database.
+    pub(super) fn write(&self, database: &Database) -> Result<u64, redb::Error> {
         let write = database.begin_write()?;
         if let Some((owner, _, deletes)) = self.batch.kept() {
             let mut table = write.open_table(OBJECTS)?;
@@ -117,9 +121,22 @@ impl Encoded<'_> {
                 table.insert(octets(address).as_slice(), when)?;
             }
         }
+        let number = {
+            let mut meta = write.open_table(META)?;
+            let number = commits(&meta)? + 1;
+            meta.insert(COMMITS, number.to_be_bytes().as_slice())?;
+            number
+        };
         write.commit()?;
-        Ok(())
+        Ok(number)
     }
+}
+
+/// How many batches were written; none by a podwired that did not count them.
+pub(super) fn commits(meta: &impl ReadableTable<&'static str, &'static [u8]>) -> Result<u64, redb::Error> {
+    let stored = meta.get(COMMITS)?;
+    let number = stored.and_then(|bytes| bytes.value().try_into().ok());
+    Ok(number.map_or(0, u64::from_be_bytes))
 }
 
 /// An address as a key: 4 or 16 bytes in network order.

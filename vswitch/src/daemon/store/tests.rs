@@ -1,24 +1,39 @@
 //! What is committed is there after a restart, and a file that can not be used is left as it is.
 
+mod copy;
+
 use super::attachment::tests::stored;
+use super::file::{ATTACHMENTS, META, OBJECTS, RANGES, RELEASES};
 use super::*;
 use crate::daemon::ipam::ReleaseRows;
 use crate::daemon::ledger::any;
 use podwire_control::model::{AttachmentKey, Route, Via};
 use proptest::prelude::*;
+use std::path::Path;
 use std::process::{Command, Stdio};
+
+const FILE_NAME: &str = "podwired.redb";
 
 fn route(number: u16, via: Via) -> Object {
     let [high, low] = number.to_be_bytes();
     Object::Route(Route { prefix: format!("10.{high}.{low}.0/24").parse().unwrap(), via })
 }
 
+/// A store's place in a directory, its copy beside it.
+fn place(dir: &Path, node: &str) -> Place {
+    Place { main: dir.join(FILE_NAME), copy: dir.join("copy.redb"), node: node.to_owned() }
+}
+
+fn try_open(dir: &Path, node: &str) -> Result<Store, StoreError> {
+    Store::open(place(dir, node)).map(|(store, _)| store)
+}
+
 fn open(dir: &Path) -> Store {
-    Store::open(dir, "node1").unwrap()
+    try_open(dir, "node1").unwrap()
 }
 
 fn load(dir: &Path) -> Vec<(Owner, Object)> {
-    open(dir).load().unwrap()
+    Store::open(place(dir, "node1")).unwrap().1.objects
 }
 
 #[test]
@@ -67,21 +82,21 @@ fn one_batch_carries_objects_attachments_ranges_and_releases() {
     store.commit(&batch).unwrap();
     let killed = snapshot_of(dir.path());
     let mut store = open(killed.path());
-    assert_eq!(store.load().unwrap(), [(Owner::Cni, route(1, Via::Host))]);
-    assert_eq!(store.load_attachments().unwrap(), attached);
-    assert_eq!(store.load_ranges().unwrap(), stated);
-    assert_eq!(store.load_releases().unwrap(), [(addresses[0], 4), (addresses[1], 5)]);
+    assert_eq!(store.main.objects().unwrap(), [(Owner::Cni, route(1, Via::Host))]);
+    assert_eq!(store.main.attachments().unwrap(), attached);
+    assert_eq!(store.main.ranges().unwrap(), stated);
+    assert_eq!(store.main.releases().unwrap(), [(addresses[0], 4), (addresses[1], 5)]);
 
     let keys: Vec<AttachmentKey> = ["a", "never-there"].map(|name| attachment(name).attachment.key).to_vec();
     let forgotten = ReleaseRows { released: vec![(addresses[1], 9)], forgotten: [addresses[0]].into() };
     let batch = Batch { detached: &keys, ranges: Some(&stated[1..]), releases: Some(&forgotten), ..Batch::default() };
     store.commit(&batch).unwrap();
-    assert_eq!(store.load().unwrap().len(), 1, "what a batch does not speak of stays");
-    assert_eq!(store.load_attachments().unwrap(), attached[1..]);
-    assert_eq!(store.load_ranges().unwrap(), stated[1..]);
-    assert_eq!(store.load_releases().unwrap(), [(addresses[1], 9)]);
+    assert_eq!(store.main.objects().unwrap().len(), 1, "what a batch does not speak of stays");
+    assert_eq!(store.main.attachments().unwrap(), attached[1..]);
+    assert_eq!(store.main.ranges().unwrap(), stated[1..]);
+    assert_eq!(store.main.releases().unwrap(), [(addresses[1], 9)]);
     store.commit(&Batch { ranges: Some(&[]), ..Batch::default() }).unwrap();
-    assert_eq!(store.load_ranges().unwrap(), []);
+    assert_eq!(store.main.ranges().unwrap(), []);
 }
 
 #[test]
@@ -96,11 +111,11 @@ fn a_store_of_before_gets_the_tables_it_lacks() {
     });
     drop(store);
     let mut store = open(dir.path());
-    assert_eq!(store.load().unwrap(), [(Owner::Cli, route(1, Via::Host))]);
-    assert_eq!(store.load_attachments().unwrap(), []);
-    assert_eq!((store.load_ranges().unwrap(), store.load_releases().unwrap()), (Vec::new(), Vec::new()));
+    assert_eq!(store.main.objects().unwrap(), [(Owner::Cli, route(1, Via::Host))]);
+    assert_eq!(store.main.attachments().unwrap(), []);
+    assert_eq!((store.main.ranges().unwrap(), store.main.releases().unwrap()), (Vec::new(), Vec::new()));
     store.commit(&Batch { attached: &[attachment("a")], ..Batch::default() }).unwrap();
-    assert_eq!(store.load_attachments().unwrap(), [attachment("a")]);
+    assert_eq!(store.main.attachments().unwrap(), [attachment("a")]);
 }
 
 /// The file as it is at this moment, as a power cut or a kill would leave it, under another directory.
@@ -125,7 +140,7 @@ fn a_commit_is_there_after_a_kill() {
 fn a_second_process_is_told_so() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
-    let error = Store::open(dir.path(), "node1").unwrap_err();
+    let error = try_open(dir.path(), "node1").unwrap_err();
     assert!(matches!(error, StoreError::InUse { .. }), "{error}");
     assert!(error.to_string().starts_with("another podwired uses the store /"), "{error}");
     drop(store);
@@ -138,7 +153,7 @@ fn a_store_of_another_node_or_version_is_refused_by_name() {
     let mut store = open(dir.path());
     let other = |error: StoreError| error.to_string();
     drop(store);
-    let error = other(Store::open(dir.path(), "node2").unwrap_err());
+    let error = other(try_open(dir.path(), "node2").unwrap_err());
     assert!(error.contains("is of node \"node1\", and node.name is \"node2\""), "{error}");
 
     store = open(dir.path());
@@ -147,12 +162,12 @@ fn a_store_of_another_node_or_version_is_refused_by_name() {
         meta.insert("schema", 2u64.to_be_bytes().as_slice()).unwrap();
     });
     drop(store);
-    let error = other(Store::open(dir.path(), "node1").unwrap_err());
+    let error = other(try_open(dir.path(), "node1").unwrap_err());
     assert!(error.contains("is of version 2, and this podwired knows version 1"), "{error}");
 }
 
 fn write(store: &mut Store, with: impl FnOnce(&redb::WriteTransaction)) {
-    let transaction = store.database.as_ref().unwrap().begin_write().unwrap();
+    let transaction = store.main.database.as_ref().unwrap().begin_write().unwrap();
     with(&transaction);
     transaction.commit().unwrap();
 }
@@ -165,7 +180,7 @@ fn a_record_of_a_later_version_is_refused_by_name() {
         let mut table = write.open_table(OBJECTS).unwrap();
         table.insert(("cli", "port a"), br#"{"version":9}"#.as_slice()).unwrap();
     });
-    let error = store.load().unwrap_err().to_string();
+    let error = store.main.objects().unwrap_err().to_string();
     assert!(error.contains("holds port a of owner cli, which is not understood: it is of version 9"), "{error}");
     let good = super::attachment::encode(&attachment("a")).unwrap();
     for (container, record, expected) in [
@@ -175,7 +190,7 @@ fn a_record_of_a_later_version_is_refused_by_name() {
         write(&mut store, |write| {
             write.open_table(ATTACHMENTS).unwrap().insert((container, "eth0"), record).unwrap();
         });
-        let error = store.load_attachments().unwrap_err().to_string();
+        let error = store.main.attachments().unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
         store.commit(&Batch { detached: &[attachment(container).attachment.key], ..Batch::default() }).unwrap();
     }
@@ -184,7 +199,7 @@ fn a_record_of_a_later_version_is_refused_by_name() {
         write.open_table(RELEASES).unwrap().insert([10, 0, 0].as_slice(), 1).unwrap();
     });
     let (range, release) =
-        (store.load_ranges().unwrap_err().to_string(), store.load_releases().unwrap_err().to_string());
+        (store.main.ranges().unwrap_err().to_string(), store.main.releases().unwrap_err().to_string());
     assert!(range.contains("holds the range 10.0.0.0/24, which is not understood: it is no range"), "{range}");
     assert!(release.contains("holds the release [0a, 00, 00], which is not understood: it is of no"), "{release}");
 }
@@ -201,7 +216,7 @@ fn a_damaged_file_is_refused_and_left_as_it_is() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join(FILE_NAME);
         std::fs::write(&file, &bytes).unwrap();
-        let error = Store::open(dir.path(), "node1").unwrap_err().to_string();
+        let error = try_open(dir.path(), "node1").unwrap_err().to_string();
         assert!(error.contains("is damaged") && error.contains("move it away"), "case {at}: {error}");
         assert!(std::fs::read(&file).unwrap() == bytes, "case {at}: the file was changed");
     }
@@ -221,15 +236,19 @@ proptest! {
         let end = (at + width).min(bytes.len());
         bytes[at..end].iter_mut().for_each(|old| *old ^= byte);
         std::fs::write(&file, &bytes).unwrap();
-        match Store::open(dir.path(), "node1") {
-            Ok(mut store) => {
-                let loaded = store.load().unwrap();
-                prop_assert_eq!(loaded.len(), stated.len(), "the page was not in use, so all is there");
-                prop_assert!(loaded.iter().all(|(_, object)| stated.contains(object)));
-            }
+        let copy = std::fs::read(place(dir.path(), "node1").copy).unwrap();
+        std::fs::remove_file(place(dir.path(), "node1").copy).unwrap();
+        let is_all = |loaded: &[(Owner, Object)]| {
+            loaded.len() == stated.len() && loaded.iter().all(|(_, object)| stated.contains(object))
+        };
+        match Store::open(place(dir.path(), "node1")) {
+            Ok((_, remembered)) => prop_assert!(is_all(&remembered.objects), "the page was not in use, so all is there"),
             Err(error) => {
-                prop_assert!(matches!(error, StoreError::Damaged { .. } | StoreError::Version { .. }), "{}", error);
+                let damaged = matches!(error, StoreError::Damaged { .. });
+                prop_assert!(damaged || matches!(error, StoreError::Version { .. }), "{}", error);
                 prop_assert!(std::fs::read(&file).unwrap() == bytes, "the file was changed");
+                std::fs::write(place(dir.path(), "node1").copy, copy).unwrap();
+                prop_assert!(!damaged || is_all(&load(dir.path())), "and all is in the copy");
             }
         }
     }
@@ -250,7 +269,7 @@ proptest! {
             }
         }
         drop(store);
-        let loaded = open(dir.path()).load_attachments().unwrap();
+        let loaded = open(dir.path()).main.attachments().unwrap();
         prop_assert_eq!(loaded, expected.into_values().collect::<Vec<_>>());
     }
 
@@ -312,7 +331,7 @@ fn fill(dir: &Path) {
     let error = store.commit(&batch).unwrap_err();
     assert!(matches!(error, StoreError::Failed { .. }), "{error}");
     assert!(error.to_string().contains("nothing of the request was stored"), "{error}");
-    assert_eq!(store.load().unwrap(), [(Owner::Cli, route(0, Via::Host))]);
-    assert_eq!((store.load_attachments().unwrap(), store.load_ranges().unwrap()), (Vec::new(), Vec::new()));
+    assert_eq!(store.main.objects().unwrap(), [(Owner::Cli, route(0, Via::Host))]);
+    assert_eq!((store.main.attachments().unwrap(), store.main.ranges().unwrap()), (Vec::new(), Vec::new()));
     store.commit(&Batch::objects(Owner::Cli, &[route(1, Via::Host)], &[])).unwrap();
 }
