@@ -67,6 +67,7 @@ flock "$lock"
 flock --unlock "$lock"
 
 # ---- the container: files of the cache below a layer in memory, which goes with it -----------------------------------
+# bpf(2) is how systemd allows a unit its devices.
 mkdir -p "$FOLDER"/{root,layer,given}
 cp "$PODWIRE_DEB" "$FOLDER/given/podwire.deb"
 cp -r "$PODWIRE_INSTALLED" "$FOLDER/given/installed"
