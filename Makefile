@@ -12,10 +12,11 @@ PROFILE ?= release
 BIN := $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 
 # Debian packages: a linker and its libc, and what the tests and the demo run.
-# clang to pkg-config are for libxdp and libbpf, which xsk-rs builds.
+# clang to pkg-config are for libxdp and libbpf, which xsk-rs builds. systemd checks the unit: without systemd-sysv, which is
+# not asked for, it does not become the machine's init.
 PACKAGES := ca-certificates gcc libc6-dev clang llvm m4 libelf-dev zlib1g-dev pkg-config \
   util-linux iproute2 nftables iputils-ping iperf3 ethtool jq strace \
-  containernetworking-plugins containerd runc busybox-static
+  containernetworking-plugins containerd runc busybox-static systemd
 
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo -n)
 # Tests are built by you and run by root: cargo starts each test program through this.
@@ -35,7 +36,7 @@ UNIT_DIR := $(PREFIX)/lib/systemd/system
 DOC_DIR := $(PREFIX)/share/doc/podwire
 CONFIG := /etc/podwire/podwired.toml
 
-.PHONY: help cargo deps root build cni-static install uninstall deb bpf demo check lint lint-unit test test-demo test-zerocopy bench bench-gate bench-pipeline
+.PHONY: help cargo deps root build cni-static install uninstall deb bpf demo check lint lint-unit test test-demo test-zerocopy test-systemd bench bench-gate bench-pipeline
 
 help: ## Print this list
 	@echo "podwire, a userspace virtual switch for Kubernetes nodes. Targets:"
@@ -56,7 +57,7 @@ deps: cargo ## Install the Debian packages that are missing (root, or sudo witho
 	[ -n "$$missing" ] || exit 0; \
 	echo "installing:$$missing"; \
 	$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get update -qq </dev/null; \
-	$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing </dev/null
+	$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends --no-remove $$missing </dev/null
 
 # Network namespaces need root; the sentence comes before anything is built.
 root:
@@ -81,7 +82,7 @@ install: ## Install what `make build` built, with the unit and a configuration; 
 	@install -d "$(DESTDIR)$(UNIT_DIR)" "$(DESTDIR)$(DOC_DIR)"
 	@sed 's|/usr/bin/podwired|$(PREFIX)/bin/podwired|; s|/usr/share/doc|$(PREFIX)/share/doc|' packaging/podwired.service \
 	  > "$(DESTDIR)$(UNIT_DIR)/podwired.service"
-	@install -m 644 docs/cni.md docs/configuration.md docs/operations.md "$(DESTDIR)$(DOC_DIR)"
+	@install -m 644 docs/*.md "$(DESTDIR)$(DOC_DIR)"
 	@[ -e "$(DESTDIR)$(CONFIG)" ] || install -D -m 644 packaging/podwired.toml "$(DESTDIR)$(CONFIG)"
 	@echo "installed below $(DESTDIR)$(PREFIX); $(CONFIG) says what is true of this node, then: systemctl daemon-reload"
 
@@ -90,10 +91,13 @@ uninstall: ## Remove what `make install` installed; configuration and store stay
 	@rm -f "$(DESTDIR)$(UNIT_DIR)/podwired.service"
 	@rm -rf "$(DESTDIR)$(DOC_DIR)"
 
-deb: build ## A Debian package in target/debian, of what `make build` built (needs cargo-deb)
-	@"$(CARGO)" deb --version >/dev/null 2>&1 || { \
-	  echo "cargo-deb is missing: cargo install cargo-deb --locked, then run make deb again" >&2; exit 1; }
-	@"$(CARGO)" deb -p podwire-vswitch --no-build --profile $(PROFILE)
+# cargo-deb is built once below target, where it is not installed. dpkg-dev says what the programs depend on.
+DEB_PATH := $(TARGET)/tools/bin
+deb: PACKAGES += dpkg-dev
+deb: build ## A Debian package in target/debian, of what `make build` built
+	@PATH="$$PATH:$(DEB_PATH)" "$(CARGO)" deb --version >/dev/null 2>&1 || \
+	  "$(CARGO)" install cargo-deb --locked --root "$(TARGET)/tools"
+	@PATH="$$PATH:$(DEB_PATH)" "$(CARGO)" deb -p podwire-vswitch --no-build --profile $(PROFILE)
 
 bpf: deps ## Compile the XDP programs anew; their objects are committed
 	@cd $(BPF) && for program in steer redirect take; do \
@@ -109,15 +113,14 @@ check: cargo ## Fast: format, types and unit tests of the library crates (no roo
 	@"$(CARGO)" check --locked --workspace --all-features --all-targets
 	@"$(CARGO)" test --locked -p podwire-control -p podwire-vswitch --all-features --lib
 
-lint: deps
+lint: deps lint-unit
 	@"$(CARGO)" fmt --all -- --check
 	@"$(CARGO)" clippy --locked --workspace --all-features --all-targets -- -D warnings
-	@# systemd is on every node that the unit is for; where it is not installed, there is nothing to check it with.
-	@! command -v systemd-analyze >/dev/null || $(MAKE) lint-unit
 	@bash -n tests/demo.sh && bash -n tests/zerocopy.sh && sh -n tests/zerocopy/guest.sh
+	@bash -n tests/systemd.sh && bash -n tests/systemd/guest.sh
 
 # podwired need not be installed here, so another program stands in for it.
-lint-unit:
+lint-unit: deps
 	@mkdir -p "$(TARGET)/unit"
 	@sed 's|/usr/bin/podwired|/bin/true|' packaging/podwired.service > "$(TARGET)/unit/podwired.service"
 	@systemd-analyze verify --man=no "$(TARGET)/unit/podwired.service"
@@ -137,6 +140,14 @@ ZEROCOPY_PACKAGES := qemu-system-x86 busybox-static cpio xz-utils
 test-zerocopy: PACKAGES += $(ZEROCOPY_PACKAGES)
 test-zerocopy: root build ## Zero-copy AF_XDP, in an emulated guest with a virtio NIC (root; not part of `make test`)
 	@$(SUDO) env PODWIRE_BIN_DIR="$(BIN)" ZEROCOPY_CACHE="$(TARGET)/zerocopy" tests/zerocopy.sh </dev/null
+
+SYSTEMD_PACKAGES := debootstrap systemd-container
+INSTALLED := $(TARGET)/systemd/installed
+test-systemd: PACKAGES += $(SYSTEMD_PACKAGES)
+test-systemd: root deb ## The package, the unit and the CNI plugin on a Debian run by systemd (root; not part of `make test`)
+	@rm -rf "$(INSTALLED)" && $(MAKE) install DESTDIR="$(INSTALLED)" >/dev/null
+	@$(SUDO) env PODWIRE_DEB="$$(ls -t "$(TARGET)"/debian/podwire_*.deb | head -n 1)" PODWIRE_INSTALLED="$(INSTALLED)" \
+	  SYSTEMD_CACHE="$(TARGET)/systemd" tests/systemd.sh </dev/null
 
 # Always a release build: figures of another one mean nothing. Open vSwitch is measured where it is installed.
 bench: root deps ## Podwire beside its peers, the standard set, under 10 minutes (root); JSON and HTML in target/bench

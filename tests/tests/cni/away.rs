@@ -3,6 +3,8 @@
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use podwire_control::spool;
+use podwire_tests::probe::Path;
+use podwire_tests::probe::ping::{Ping, ping};
 use podwire_tests::{Netns, command};
 
 use crate::plugin::{Call, addresses, attachments, container, eventually, node};
@@ -38,6 +40,19 @@ fn cleanup_takes_the_notes_away_too() {
     let said = node.cleanup().expect("cleanup failed");
     assert!(said.contains(&format!("removed {}", spool.display())), "{said}");
     assert!(!spool.exists() && !a.netns.has_interface("eth0") && !b.netns.has_interface("eth0"));
+}
+
+#[test]
+fn cleanup_that_keeps_the_store_takes_what_the_next_start_makes_again() {
+    let mut node = node();
+    let ((a, ..), (b, ..)) = (container(&node, "a"), container(&node, "b"));
+    assert!(node.stop());
+    let said = node.podwired(&["cleanup", "--keep-store"]).expect("cleanup failed");
+    assert!(said.contains("removed interface eth0") && !said.contains("redb"), "{said}");
+    assert!(!a.netns.has_interface("eth0") && !node.netns.has_interface("podwire0"));
+    node.start();
+    assert_eq!(attachments(&node).len(), 2);
+    assert!(ping(Path::v4(&a, &b), Ping::default()).all());
 }
 
 #[test]

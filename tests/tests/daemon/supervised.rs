@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use podwire_tests::binary::binary;
 use podwire_tests::held::Held;
 use podwire_tests::probe::Path;
 use podwire_tests::probe::gap::{Gap, gap};
 use podwire_tests::probe::ping::{Ping, ping};
-use podwire_tests::{Node, NodePlan, NodeSpec, Supervisor, command};
+use podwire_tests::{Netns, Node, NodePlan, NodeSpec, Supervisor, command};
 
 use crate::api::{Api, eventually, pod, underlay};
 
@@ -43,6 +44,17 @@ fn the_manager_is_told_of_start_reload_and_stop_and_how_it_goes() {
     assert!(said[0] == "RELOADING=1" && usec > 0, "{said:?}");
     assert!(node.stop());
     assert_eq!(told(&node, "STOPPING=1"), ["STOPPING=1"]);
+}
+
+#[test]
+fn the_manager_is_told_in_one_line_why_podwired_does_not_start() {
+    let (netns, manager) = (Netns::new("refused"), Supervisor::new(None));
+    let config = tempfile::NamedTempFile::new().unwrap();
+    let mut podwired = manager.command(&netns, &binary("podwired"));
+    assert!(!podwired.arg("--config").arg(config.path()).output().unwrap().status.success());
+    let said = manager.wait_for("STATUS=", TOLD_WITHIN);
+    let [line] = said.as_slice() else { panic!("{said:?}") };
+    assert!(line.contains("node.name: it is missing") && line.contains("node.pod_cidrs: it is missing"), "{line}");
 }
 
 #[test]

@@ -41,11 +41,11 @@ impl Cleaned {
     }
 }
 
-/// Takes everything away.
+/// Takes everything away; the store and its notes only if they are not to be kept.
 ///
 /// # Errors
 /// [`StoreError::InUse`] while a podwired runs on this store; nothing was touched then.
-pub(super) fn cleanup(config: &Config) -> Result<Cleaned, StoreError> {
+pub(super) fn cleanup(config: &Config, keep_store: bool) -> Result<Cleaned, StoreError> {
     let mut cleaned = Cleaned::default();
     let place = Place::of(config);
     let mut ports = Vec::new();
@@ -66,7 +66,7 @@ pub(super) fn cleanup(config: &Config) -> Result<Cleaned, StoreError> {
     let socket = &config.control.socket;
     cleaned.note(&socket.display().to_string(), if_there(fs::remove_file(socket)));
     // The store last, with the notes on what it tells of: it is what tells of pods that failed now.
-    if cleaned.failed.is_empty() {
+    if cleaned.failed.is_empty() && !keep_store {
         let spool_dir = config.control.spool_dir();
         cleaned.note(&spool_dir.display().to_string(), remove_spool(&spool_dir));
         for file in place.files() {

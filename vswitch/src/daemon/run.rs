@@ -37,7 +37,11 @@ enum Verb {
     Check,
     /// Takes away whatever podwired left on this node: interfaces of pods and host, steering program,
     /// nftables table, socket, store.
-    Cleanup,
+    Cleanup {
+        /// Leaves the store, so that a podwired that is started later makes it all again.
+        #[arg(long)]
+        keep_store: bool,
+    },
     /// Puts the CNI plugin and, once podwired can attach pods, its network configuration where runtimes look.
     InstallCni(Install),
     /// Takes the network configuration and the plugin away from there.
@@ -54,7 +58,7 @@ pub fn main() -> ExitCode {
     let args = Args::parse();
     match args.command {
         Some(Verb::Check) => return verbs::check(&args.config),
-        Some(Verb::Cleanup) => return verbs::cleanup(&args.config),
+        Some(Verb::Cleanup { keep_store }) => return verbs::cleanup(&args.config, keep_store),
         Some(Verb::InstallCni(what)) => return verbs::install_cni(&args.config, &what),
         Some(Verb::UninstallCni(places)) => return verbs::uninstall_cni(&places),
         None => {}
@@ -64,6 +68,7 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // Each error's own sentence names its cause already.
             tracing::error!("{error}");
+            tell(State::Status(&error.to_string().replace('\n', "; ")));
             ExitCode::FAILURE
         }
     }

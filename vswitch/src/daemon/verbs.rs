@@ -15,12 +15,12 @@ pub(super) fn check(path: &Path) -> ExitCode {
 }
 
 /// Takes away what is left of podwired.
-pub(super) fn cleanup(path: &Path) -> ExitCode {
+pub(super) fn cleanup(path: &Path, keep_store: bool) -> ExitCode {
     let config = match Config::load(path) {
         Ok(config) => config,
         Err(error) => return failed(&error),
     };
-    match cleanup::cleanup(&config) {
+    match cleanup::cleanup(&config, keep_store) {
         Ok(cleaned) => {
             cleaned.removed.iter().for_each(|what| println!("removed {what}"));
             cleaned.failed.iter().for_each(|what| eprintln!("could not remove {what}"));
