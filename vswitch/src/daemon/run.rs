@@ -20,6 +20,9 @@ use super::verbs;
 use crate::sys::clock::unix_ms;
 use crate::sys::notify::{State, alive_interval};
 
+/// The exit status of a daemon whose configuration is refused (sysexits.h): nothing is gained by another try.
+const EX_CONFIG: u8 = 78;
+
 /// podwire's node daemon: a userspace virtual switch for the pods of this node.
 #[derive(Parser, Debug)]
 #[command(name = "podwired", version, about)]
@@ -63,19 +66,20 @@ pub fn main() -> ExitCode {
         Some(Verb::UninstallCni(places)) => return verbs::uninstall_cni(&places),
         None => {}
     }
-    match serve(args.config) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // Each error's own sentence names its cause already.
-            tracing::error!("{error}");
-            tell(State::Status(&error.to_string().replace('\n', "; ")));
-            ExitCode::FAILURE
-        }
-    }
+    let (error, code) = match Config::load(&args.config) {
+        Err(error) => (error.into(), ExitCode::from(EX_CONFIG)),
+        Ok(config) => match serve(config, args.config) {
+            Err(error) => (error, ExitCode::FAILURE),
+            Ok(()) => return ExitCode::SUCCESS,
+        },
+    };
+    // Each error's own sentence names its cause already.
+    tracing::error!("{error}");
+    tell(State::Status(&error.to_string().replace('\n', "; ")));
+    code
 }
 
-fn serve(path: PathBuf) -> anyhow::Result<()> {
-    let config = Config::load(&path)?;
+fn serve(config: Config, path: PathBuf) -> anyhow::Result<()> {
     let socket = config.control.socket.clone();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| anyhow!("the runtime can not start: {error}"))?;

@@ -73,18 +73,24 @@ pub(crate) struct CachedAction {
 
 impl CachedAction {
     /// Whether all it rests on is as it was. What holds in this snapshot is not asked again.
-    #[inline]
     fn holds(&mut self, snapshot: &Snapshot, ingress: PortId) -> bool {
-        if self.ground.generation != snapshot.generation && !self.holds_still(snapshot, ingress) {
-            return false;
-        }
-        // A frame before this one may have changed the MAC table.
+        (self.is_of(snapshot) || self.holds_still(snapshot, ingress)) && self.macs_are_as_they_were(snapshot)
+    }
+
+    /// Whether this snapshot's tables are known to say the same.
+    #[inline]
+    pub(super) fn is_of(&self, snapshot: &Snapshot) -> bool {
+        self.ground.generation == snapshot.generation
+    }
+
+    /// Whether the MAC table has not changed; a frame before this one may have done that.
+    #[inline]
+    fn macs_are_as_they_were(&self, snapshot: &Snapshot) -> bool {
         let Some(bridge) = self.ground.bridge else { return true };
         snapshot.bridge(bridge).is_some_and(|bridge| bridge.macs.epoch() == self.ground.macs_epoch)
     }
 
     /// Whether what was kept under an earlier snapshot holds in this one.
-    #[inline(never)]
     fn holds_still(&mut self, snapshot: &Snapshot, ingress: PortId) -> bool {
         let Ground { generation, tables, .. } = self.ground;
         let port_is = |port| snapshot.port(port).is_some_and(|entry| entry.epoch <= generation);
@@ -178,7 +184,7 @@ impl<P: Probe> Pass<'_, P> {
         let flows = &mut self.state.flows;
         let is_its = |kept: &FlowKey| arrival.plain.is_of_flow(item.frame.bytes(), own_bits(item, arrival), kept);
         if let Some(kept) = arrival.candidate.and_then(|found| flows.confirm(found, now_s, is_its))
-            && kept.holds(snapshot, item.frame.ingress)
+            && kept.macs_are_as_they_were(snapshot)
             && kept.replay(snapshot, now_s, item, &arrival.plain)
         {
             self.hits += 1;

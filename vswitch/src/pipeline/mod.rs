@@ -123,7 +123,9 @@ impl<'a, P: Probe> Pass<'a, P> {
             arrival.candidate = flows.candidate(arrival.plain.flow_hash);
         }
         for arrival in arrivals.iter_mut().filter(|arrival| arrival.is_flow) {
-            arrival.candidate = arrival.candidate.filter(|&found| flows.is_of_hash(found, arrival.plain.flow_hash));
+            let kept = |found: &Found| flows.look(*found, arrival.plain.flow_hash);
+            arrival.candidate =
+                arrival.candidate.filter(|found| kept(found).is_some_and(|kept| kept.is_of(self.snapshot)));
         }
     }
 

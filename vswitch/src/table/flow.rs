@@ -106,11 +106,12 @@ impl<V: Copy> FlowTable<V> {
         (hits != 0).then(|| named_by(bucket.0[hits.trailing_zeros() as usize % BUCKET_SLOTS]))
     }
 
-    /// Whether a flow is of this hash. Reads its entry, and so, for a batch, has all of them in cache when they are confirmed.
+    /// The value of a candidate that is of this hash. Reads its entry, and so, for a batch, has all of them in cache when
+    /// they are confirmed.
     #[inline]
     #[must_use]
-    pub fn is_of_hash(&self, candidate: Found, hash: u32) -> bool {
-        self.entries.get(candidate.index()).is_some_and(|entry| entry.hash == hash)
+    pub fn look(&self, candidate: Found, hash: u32) -> Option<&V> {
+        self.entries.get(candidate.index()).filter(|entry| entry.hash == hash).map(|entry| &entry.value)
     }
 
     /// The other half: the value of the candidate, if its key is the one asked for. It is in use then.
