@@ -79,10 +79,11 @@ cni-static: deps ## Build podwire-cni without a libc of its node (needs rustup t
 
 install: ## Install what `make build` built, with the unit and a configuration; DESTDIR, PREFIX (/usr/local)
 	@for program in $(PROGRAMS); do install -D -m 755 "$(BIN)/$$program" "$(DESTDIR)$(PREFIX)/bin/$$program"; done
-	@install -d "$(DESTDIR)$(UNIT_DIR)" "$(DESTDIR)$(DOC_DIR)"
+	@install -d "$(DESTDIR)$(UNIT_DIR)" "$(DESTDIR)$(DOC_DIR)/decisions"
 	@sed 's|/usr/bin/podwired|$(PREFIX)/bin/podwired|; s|/usr/share/doc|$(PREFIX)/share/doc|' packaging/podwired.service \
 	  > "$(DESTDIR)$(UNIT_DIR)/podwired.service"
 	@install -m 644 docs/*.md "$(DESTDIR)$(DOC_DIR)"
+	@install -m 644 docs/decisions/*.md "$(DESTDIR)$(DOC_DIR)/decisions"
 	@[ -e "$(DESTDIR)$(CONFIG)" ] || install -D -m 644 packaging/podwired.toml "$(DESTDIR)$(CONFIG)"
 	@echo "installed below $(DESTDIR)$(PREFIX); $(CONFIG) says what is true of this node, then: systemctl daemon-reload"
 

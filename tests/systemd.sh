@@ -61,10 +61,17 @@ fetch_debian() {
   echo "$WANTED" >"$debian/wanted"
   rm -rf "$CACHE/debian" && mv "$debian" "$CACHE/debian"
 }
+# Held to the end, so that nobody takes away what a container has below it.
 exec {lock}>"$CACHE/lock"
-flock "$lock"
-[[ $(cat "$CACHE/debian/wanted" 2>/dev/null) == "$WANTED" ]] || fetch_debian
-flock --unlock "$lock"
+has_debian() { [[ $(cat "$CACHE/debian/wanted" 2>/dev/null) == "$WANTED" ]]; }
+flock --shared "$lock"
+until has_debian; do
+  flock --unlock "$lock"
+  flock "$lock"
+  has_debian || fetch_debian
+  flock --unlock "$lock"
+  flock --shared "$lock"
+done
 
 # ---- the container: files of the cache below a layer in memory, which goes with it -----------------------------------
 # bpf(2) is how systemd allows a unit its devices.

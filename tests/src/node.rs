@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use ipnet::IpNet;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use podwire_vswitch::daemon::store::Place;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -106,6 +107,13 @@ impl Node {
     #[must_use]
     pub fn state_dir(&self) -> PathBuf {
         self.folder.path().join("state")
+    }
+
+    /// Where its store is.
+    #[must_use]
+    pub fn store(&self) -> Place {
+        let main = self.state_dir().join("podwired.redb");
+        Place { main, copy: self.socket().with_extension("copy.redb"), node: self.spec.name.clone() }
     }
 
     /// Path of the daemon's log; later starts append.

@@ -1,6 +1,7 @@
 //! What pods may leave behind on a node.
 
-use std::fs::{self, DirEntry};
+use std::fs;
+use std::path::PathBuf;
 
 use serde_json::Value;
 
@@ -11,7 +12,7 @@ use super::Node;
 pub struct Left {
     attachments: usize,
     ports: usize,
-    /// Open descriptors but for sockets, since a connection may not be closed yet when its client is gone.
+    /// Open descriptors but for Unix sockets, since a connection may not be closed yet when its client is gone.
     descriptors: usize,
     interfaces: usize,
     /// Addresses that are leased, a range each.
@@ -33,17 +34,19 @@ impl Left {
         Self {
             attachments: count(&["attachment", "list"]),
             ports: count(&["port", "list"]),
-            descriptors: fs::read_dir(format!("/proc/{pid}/fd"))
-                .expect("podwired runs")
-                .flatten()
-                .filter(stays)
-                .count(),
+            descriptors: descriptors(pid),
             interfaces: node.netns.ip("-oneline link show").lines().count(),
             held: ipam["ranges"].as_array().expect("a list").iter().map(held).collect(),
         }
     }
 }
 
-fn stays(descriptor: &DirEntry) -> bool {
-    fs::read_link(descriptor.path()).is_ok_and(|file| !file.to_string_lossy().starts_with("socket:"))
+fn descriptors(pid: u32) -> usize {
+    let of_process = |file: &str| PathBuf::from(format!("/proc/{pid}/{file}"));
+    // Num, RefCount, Protocol, Flags, Type, St, Inode, Path (proc(5)).
+    let unix = fs::read_to_string(of_process("net/unix")).expect("podwired runs");
+    let unix: Vec<PathBuf> =
+        unix.lines().filter_map(|line| Some(format!("socket:[{}]", line.split_whitespace().nth(6)?).into())).collect();
+    let open = fs::read_dir(of_process("fd")).expect("podwired runs").flatten();
+    open.filter_map(|descriptor| fs::read_link(descriptor.path()).ok()).filter(|file| !unix.contains(file)).count()
 }

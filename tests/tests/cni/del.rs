@@ -68,7 +68,7 @@ fn what_a_crash_left_of_an_unknown_container_goes_and_nothing_else() {
     let mut node = node();
     let (left, del, _) = container(&node, "left");
     node.kill();
-    fs::remove_file(node.state_dir().join("podwired.redb")).unwrap();
+    fs::remove_file(node.store().main).unwrap();
     node.start();
     assert!(attachments(&node).is_empty() && left.netns.has_interface("eth0"));
     del.run("DEL").done();

@@ -63,8 +63,8 @@ fn a_lease_alone_and_a_port_alone_are_told() {
     let (_pod, call, result) = container(&node, "a");
     assert!(node.stop());
     // podwired itself makes an attachment, its leases and its port as one, and never two of one address.
-    let mut store = Store::open(&node.state_dir(), &node.spec.name).unwrap();
-    let own = store.load_attachments().unwrap().remove(0);
+    let (mut store, mut remembered) = Store::open(node.store()).unwrap();
+    let own = remembered.attachments.remove(0);
     let key = AttachmentKey { ifname: "eth1".into(), ..own.attachment.key.clone() };
     let attachment = Attachment { key, port: "b.eth1".parse().unwrap(), ..own.attachment.clone() };
     let other = StoredAttachment { attachment, ..own };

@@ -23,7 +23,7 @@ fn state(node: &Node, api: &Api, pods: &[&Pod]) -> BTreeMap<String, String> {
         let links = pod.netns.ip("-o addr show") + &pod.netns.ip("route show table all");
         state.insert(format!("interfaces of {}", pod.name), links);
     }
-    let store = node.state_dir().join("podwired.redb");
+    let store = node.store().main;
     state.insert("store".into(), format!("{:?}", fs::metadata(store).unwrap().modified().unwrap()));
     state
 }

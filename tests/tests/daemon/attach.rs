@@ -14,6 +14,7 @@ use podwire_control::spool;
 use podwire_tests::probe::Path;
 use podwire_tests::probe::ping::{Ping, ping};
 use podwire_tests::{Netns, Node, Pod, command};
+use podwire_vswitch::daemon::store::Place;
 
 use crate::api::{Api, eventually, node, port, refused, route};
 use crate::restart::while_connected;
@@ -345,10 +346,10 @@ fn without_a_store_and_its_copy_nobody_is_attached_and_the_others_go_on() {
     let api = Api::of(&node);
     let ((a, _), (b, _)) = (container(&api, "a"), container(&api, "b"));
     assert!(node.stop());
-    let store = node.state_dir().join("podwired.redb");
+    let Place { main: store, copy, .. } = node.store();
     let whole = fs::read(&store).unwrap();
     fs::write(&store, &whole[..100]).unwrap();
-    fs::remove_file(node.socket().with_extension("copy.redb")).unwrap();
+    fs::remove_file(copy).unwrap();
     node.start();
     let api = Api::of(&node);
     let netns = Netns::new("c");

@@ -43,7 +43,7 @@ fn a_store_that_is_damaged_meanwhile_is_made_anew_and_no_pod_notices() {
     let mut others = Vec::new();
     for (name, damage) in DAMAGES {
         let before = (stated(&node), ranges(&node), list(&node));
-        let store = node.state_dir().join("podwired.redb");
+        let store = node.store().main;
         let mut damaged = Vec::new();
         let gap = while_connected(&a, &b, || {
             assert!(node.stop());
@@ -89,7 +89,7 @@ fn while_the_disk_fails_the_pods_of_before_go_on_and_nothing_changes_until_it_wo
     assert!(ping(Path::v4(&a, &b), Ping::default()).all());
     let Readiness { cannot_attach, pods_suffer } = api.ask(api.client.readiness()).unwrap();
     assert!(cannot_attach.as_ref().unwrap().contains("can be written") && pods_suffer.is_none(), "{cannot_attach:?}");
-    assert!(api.warnings().iter().any(|warning| warning.contains("copy.redb")), "{:?}", api.warnings());
+    assert!(api.warnings().iter().any(|warning| warning.contains("what was stored holds")), "{:?}", api.warnings());
     let netns = Netns::new("c");
     let said = api.attach(&request("c", &netns)).unwrap_err();
     assert!(matches!(&said, ClientError::Unavailable(why) if why.contains("podwired.redb")), "{said}");

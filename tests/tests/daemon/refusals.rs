@@ -9,6 +9,7 @@ use podwire_tests::binary::binary;
 use podwire_tests::command::Outcome;
 use podwire_tests::probe::ping::{Ping, ping};
 use podwire_tests::{Netns, Node, NodePlan, NodeSpec, probe};
+use podwire_vswitch::daemon::store::Place;
 
 use crate::api::{Api, node, on_tmpfs, pod, refused, route, underlay};
 
@@ -46,9 +47,9 @@ fn a_wrong_configuration_is_refused_by_key_and_line_and_nothing_is_made() {
     ] {
         assert!(good.contains(from), "{from}");
         fs::write(&config, good.replace(from, to)).unwrap();
-        for verb in [&["check"][..], &[]] {
+        for (verb, code) in [(&["check"][..], 1), (&[], 78)] {
             let outcome = podwired(&netns, &config, verb);
-            assert_eq!(outcome.code, Some(1), "{outcome:?}");
+            assert_eq!(outcome.code, Some(code), "{outcome:?}");
             assert!(outcome.stderr.contains("podwired.toml") && outcome.stderr.contains(words), "{words}: {outcome:?}");
         }
     }
@@ -101,7 +102,7 @@ fn a_node_that_is_not_as_the_configuration_says_is_refused_and_left_as_it_is() {
 fn a_damaged_store_without_a_copy_is_left_alone_and_warned_of_while_frames_are_forwarded() {
     let mut node = Node::new(spec());
     underlay(&node);
-    let store = node.state_dir().join("podwired.redb");
+    let store = node.store().main;
     fs::create_dir(store.parent().unwrap()).unwrap();
     let garbage: Vec<u8> = (0..100_000_u32).map(|n| u8::try_from(n % 251).unwrap()).collect();
     fs::write(&store, &garbage).unwrap();
@@ -142,8 +143,8 @@ fn the_socket_and_the_store_are_for_root_only() {
     let node = node();
     let mode = |path: PathBuf| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     let state = node.state_dir();
-    let copy = node.socket().with_extension("copy.redb");
-    for file in [node.socket(), state.join("podwired.redb"), copy] {
+    let Place { main, copy, .. } = node.store();
+    for file in [node.socket(), main, copy] {
         assert_eq!(mode(file.clone()), 0o600, "{}", file.display());
     }
     assert_eq!(mode(state), 0o700);

@@ -1,12 +1,13 @@
 //! `podwired cleanup`: takes away whatever podwired left on this node, for those who remove it for good.
 //!
 //! What can be left: the steering program (only where something else holds its link), the host's TAP, the pods' interfaces
-//! that the store knows, the nftables table, the control socket, the store and its copy, the CNI plugin's notes. Nothing stops at the
-//! first error; all are told at the end.
+//! that the store knows, the nftables table, the control socket, the store and its copy, the CNI plugin's notes. Nothing
+//! stops at the first error; all are told at the end.
 
 use std::fmt;
 use std::fs;
 use std::io;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use podwire_control::model::{Object, Port, PortKind};
@@ -48,6 +49,10 @@ impl Cleaned {
 pub(super) fn cleanup(config: &Config, keep_store: bool) -> Result<Cleaned, StoreError> {
     let mut cleaned = Cleaned::default();
     let place = Place::of(config);
+    // One that can not use its store has not locked it.
+    if UnixStream::connect(&config.control.socket).is_ok() {
+        return Err(StoreError::InUse { path: place.main });
+    }
     let mut ports = Vec::new();
     match Store::peek(&place) {
         Ok(remembered) => ports = stored_ports(remembered.objects.into_iter().map(|(_, object)| object)),

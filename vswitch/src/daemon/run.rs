@@ -11,17 +11,20 @@ use podwire_control::service;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::backend::Daemon;
-use super::config::{Config, DEFAULT_PATH};
+use super::config::{Config, ConfigError, DEFAULT_PATH};
 use super::controller::{Controller, TICK_MS};
 use super::events::EventBus;
 use super::install::{Install, Places};
 use super::supervised::{Pulse, StatusLine, tell, tell_alive};
 use super::verbs;
 use crate::sys::clock::unix_ms;
-use crate::sys::notify::{State, alive_interval};
+use crate::sys::notify::{self, State, alive_interval};
 
 /// The exit status of a daemon whose configuration is refused (sysexits.h): nothing is gained by another try.
 const EX_CONFIG: u8 = 78;
+
+/// How long a daemon that can not start keeps its service manager from trying again, which otherwise does that at once.
+const TRY_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// podwire's node daemon: a userspace virtual switch for the pods of this node.
 #[derive(Parser, Debug)]
@@ -66,8 +69,9 @@ pub fn main() -> ExitCode {
         Some(Verb::UninstallCni(places)) => return verbs::uninstall_cni(&places),
         None => {}
     }
-    let (error, code) = match Config::load(&args.config) {
-        Err(error) => (error.into(), ExitCode::from(EX_CONFIG)),
+    let (error, code): (anyhow::Error, _) = match Config::load(&args.config) {
+        Err(error @ ConfigError::Faults { .. }) => (error.into(), ExitCode::from(EX_CONFIG)),
+        Err(error) => (error.into(), ExitCode::FAILURE),
         Ok(config) => match serve(config, args.config) {
             Err(error) => (error, ExitCode::FAILURE),
             Ok(()) => return ExitCode::SUCCESS,
@@ -76,6 +80,9 @@ pub fn main() -> ExitCode {
     // Each error's own sentence names its cause already.
     tracing::error!("{error}");
     tell(State::Status(&error.to_string().replace('\n', "; ")));
+    if notify::is_there() {
+        std::thread::sleep(TRY_AGAIN_AFTER);
+    }
     code
 }
 

@@ -18,6 +18,7 @@ mod record;
 use std::fmt::Display;
 use std::fs;
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 
 use podwire_control::model::{IpRange, Object, Owner};
 
@@ -38,7 +39,7 @@ pub struct Store {
     /// Batches in what is served, which is also what both files have to hold.
     commits: u64,
     /// Why the main file can not be used for now.
-    away: Option<String>,
+    unusable: Option<String>,
     /// What an operator should know, from the start on.
     warnings: Vec<String>,
 }
@@ -76,9 +77,11 @@ impl Store {
     /// # Errors
     /// [`StoreError`]; the file is as it was then.
     pub fn open(place: Place) -> Result<(Self, Remembered), StoreError> {
-        let error = match main_file(&place).and_then(Opened::read) {
-            Ok(Opened { file, remembered, commits }) => {
+        let opened = main_file(&place).and_then(|(file, aside)| Ok((Opened::read(file)?, aside)));
+        let error = match opened {
+            Ok((Opened { file, remembered, commits }, aside)) => {
                 let mut store = Self::new(place, file, commits);
+                aside.into_iter().for_each(|aside| store.tell_of_before(&aside));
                 store.make_copy();
                 return Ok((store, remembered));
             }
@@ -87,14 +90,13 @@ impl Store {
         let Opened { file: copy, remembered, commits } = copy_instead(&place, error)?;
         let main = StoreFile::at(place.main.clone());
         let mut store = Self { copy: Some(copy), ..Self::new(place, main, commits) };
-        match store.main_again() {
-            Ok(main) => store.main = main,
-            Err(error) => store.lose(&error),
+        if let Err(error) = store.open_again() {
+            store.lose(&error);
         }
         Ok((store, remembered))
     }
 
-    /// What the store at a place remembers, which stays as it is.
+    /// What the store at a place remembers; none is made, and none is mended.
     ///
     /// # Errors
     /// As [`Store::open`].
@@ -108,7 +110,7 @@ impl Store {
     }
 
     fn new(place: Place, main: StoreFile, commits: u64) -> Self {
-        Self { place, main, copy: None, commits, away: None, warnings: Vec::new() }
+        Self { place, main, copy: None, commits, unusable: None, warnings: Vec::new() }
     }
 
     /// Whether an owner's objects are kept.
@@ -119,19 +121,17 @@ impl Store {
 
     /// Why nothing can be stored for now.
     #[must_use]
-    pub fn away(&self) -> Option<&str> {
-        self.away.as_deref()
+    pub fn unusable(&self) -> Option<&str> {
+        self.unusable.as_deref()
     }
 
     /// What an operator should know.
     pub fn warnings(&self) -> impl Iterator<Item = String> {
-        let copy = self.place.copy.display().to_string();
-        let away = self.away.iter().map(move |why| {
-            format!(
-                "{why}; until it can be used what was stored is served from its copy {copy}, and nothing can be stored"
-            )
-        });
-        away.chain(self.warnings.iter().cloned())
+        let unusable = self
+            .unusable
+            .iter()
+            .map(|why| format!("{why}; what was stored holds, and nothing can be stored until then"));
+        unusable.chain(self.warnings.iter().cloned())
     }
 
     /// Stores a batch: all of it, durably, or nothing.
@@ -141,35 +141,32 @@ impl Store {
     pub fn commit(&mut self, batch: &Batch<'_>) -> Result<(), StoreError> {
         let encoded = batch::encode(batch).map_err(|(object, reason)| self.main.unread(object, reason))?;
         let Some(encoded) = encoded else { return Ok(()) };
-        self.look_again()?;
-        match self.main.commit(&encoded) {
-            Ok(commits) => {
-                self.commits = commits;
-                self.follow(&encoded);
-                Ok(())
-            }
-            Err(error) => {
-                if !matches!(error, StoreError::Failed { .. }) {
-                    self.lose(&error);
-                }
-                Err(error)
-            }
-        }
+        self.commits = self.in_main(|main| main.commit(&encoded))?;
+        self.follow(&encoded);
+        Ok(())
     }
 
-    /// Takes the main file into use again if it is away, and makes one that is damaged anew from the copy.
+    /// Takes the main file into use again if it was not usable and can be written, and makes one that is damaged anew from
+    /// the copy.
     ///
     /// # Errors
     /// Why it can not be used yet.
     pub fn look_again(&mut self) -> Result<(), StoreError> {
-        if self.away.is_none() {
+        if self.unusable.is_none() {
             return Ok(());
         }
-        match self.main_again() {
-            Ok(main) => {
-                (self.main, self.away) = (main, None);
-                tracing::info!(store = %self.place.main.display(), "the store is in use");
-                Ok(())
+        self.in_main(StoreFile::try_writing)
+    }
+
+    /// Writes into the main file. After a failure nobody knows what is in it, so it is first compared with what is in use.
+    fn in_main<T>(&mut self, write: impl FnOnce(&mut StoreFile) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let opened = if self.unusable.is_none() { Ok(()) } else { self.open_again() };
+        match opened.and_then(|()| write(&mut self.main)) {
+            Ok(written) => {
+                if self.unusable.take().is_some() {
+                    tracing::info!(store = %self.place.main.display(), "the store is in use again");
+                }
+                Ok(written)
             }
             Err(error) => {
                 self.lose(&error);
@@ -178,7 +175,8 @@ impl Store {
         }
     }
 
-    fn main_again(&mut self) -> Result<StoreFile, StoreError> {
+    fn open_again(&mut self) -> Result<(), StoreError> {
+        self.main = StoreFile::at(self.place.main.clone());
         let open = |place: &Place| StoreFile::open(place.main.clone(), &place.node).and_then(Opened::read);
         let opened = match open(&self.place) {
             Err(StoreError::Damaged { reason, .. }) if self.copy.is_some() => {
@@ -187,10 +185,11 @@ impl Store {
             }
             opened => opened?,
         };
-        match opened.commits == self.commits {
-            true => Ok(opened.file),
-            false => Err(StoreError::Changed { path: self.place.main.clone() }),
+        if opened.commits != self.commits {
+            return Err(StoreError::Changed { path: self.place.main.clone() });
         }
+        self.main = opened.file;
+        Ok(())
     }
 
     /// Puts the copy in the place of the damaged main file, which is kept beside it.
@@ -208,13 +207,22 @@ impl Store {
         Ok(())
     }
 
+    /// Notes that the main file was missing, and where its content still is.
+    fn tell_of_before(&mut self, aside: &Path) {
+        let (main, aside) = (self.place.main.display(), aside.display());
+        self.warn(format!(
+            "the store {main} was missing, so podwired began with an empty one; what it held is in {aside} until the next \
+             boot: if it is wanted back, stop podwired, move that to {main}, and start"
+        ));
+    }
+
     /// Notes that the main file can not be used.
     fn lose(&mut self, error: &StoreError) {
         let why = error.to_string();
-        if self.away.as_ref() != Some(&why) {
+        if self.unusable.as_ref() != Some(&why) {
             tracing::error!(why, "the store can not be used for now");
         }
-        self.away = Some(why);
+        self.unusable = Some(why);
     }
 
     /// Makes the copy what the main file is.
@@ -258,15 +266,14 @@ impl Store {
     }
 }
 
-/// The file at a place, made if there is none. The copy of one that was moved away is of no use any more.
-fn main_file(place: &Place) -> Result<StoreFile, StoreError> {
+/// The file at a place. If there is none one is made, and the copy of one that is gone is put aside.
+fn main_file(place: &Place) -> Result<(StoreFile, Option<PathBuf>), StoreError> {
     let refused = |source| StoreError::Open { path: place.main.clone(), source };
     if place.is_unused().map_err(refused)? {
-        place.make().map_err(refused)?;
-        if_there(fs::remove_file(&place.copy)).map_err(refused)?;
-        return StoreFile::open_or_make(place.main.clone(), &place.node);
+        let aside = place.make().map_err(refused)?;
+        return Ok((StoreFile::open_or_make(place.main.clone(), &place.node)?, aside));
     }
-    StoreFile::open(place.main.clone(), &place.node)
+    Ok((StoreFile::open(place.main.clone(), &place.node)?, None))
 }
 
 /// The copy, for a main file that failed so.

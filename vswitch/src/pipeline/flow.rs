@@ -193,8 +193,8 @@ impl<P: Probe> Pass<'_, P> {
         }
     }
 
-    /// The same for a flow whose candidate was not it, or not good any more. A frame before this one may have left what it
-    /// learned, perhaps of the very flow.
+    /// The same for a flow whose candidate was not it, or did not serve. It is looked for once more: a frame before this one
+    /// may have left what it learned, perhaps of the very flow.
     #[inline(never)]
     fn decide_unconfirmed(&mut self, item: &mut Item, arrival: &Arrival) {
         let (snapshot, now_s) = (self.snapshot, self.now_s);

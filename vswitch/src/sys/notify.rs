@@ -25,6 +25,12 @@ pub enum State<'a> {
     Alive,
 }
 
+/// Whether there is one.
+#[must_use]
+pub fn is_there() -> bool {
+    std::env::var_os("NOTIFY_SOCKET").is_some()
+}
+
 /// Tells the manager.
 ///
 /// # Errors

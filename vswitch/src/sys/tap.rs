@@ -52,7 +52,9 @@ pub enum TapError {
         name: String,
     },
     /// The name is taken by something else.
-    #[error("{name} exists and is no TAP device that can be opened; remove it (`ip link del {name}`) or use another")]
+    #[error(
+        "{name} exists and is no TAP device that can be opened; remove it (`ip link del {name}`) or use another name"
+    )]
     NotATap {
         /// The name.
         name: String,

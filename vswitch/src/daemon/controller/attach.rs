@@ -325,7 +325,7 @@ impl Controller {
         // Without the store nobody knows whose interfaces there were before.
         let without_store = self.store.is_none().then(|| self.warnings.join("; "));
         let pods_suffer = stuck.or(closed).or(without_store);
-        let nothing_stored = self.store.as_ref().and_then(Store::away).map(str::to_owned);
+        let nothing_stored = self.store.as_ref().and_then(Store::unusable).map(str::to_owned);
         Readiness { cannot_attach: pods_suffer.clone().or(nothing_stored), pods_suffer }
     }
 

@@ -99,6 +99,18 @@ impl StoreFile {
         self.attempt(|database| batch.write(database))
     }
 
+    /// Writes something that changes nothing, to see whether it can be written.
+    ///
+    /// # Errors
+    /// [`StoreError`], as of a batch.
+    pub(super) fn try_writing(&mut self) -> Result<(), StoreError> {
+        self.attempt(|database| {
+            let write = database.begin_write()?;
+            write.open_table(META)?.insert("schema", SCHEMA.to_be_bytes().as_slice())?;
+            Ok(write.commit()?)
+        })
+    }
+
     pub(super) fn objects(&mut self) -> Result<Vec<(Owner, Object)>, StoreError> {
         let rows = self.rows(OBJECTS, |(owner, key), record| (owner.to_owned(), key.to_owned(), record.to_owned()))?;
         let understood = rows.into_iter().map(|(owner, key, bytes)| {

@@ -41,10 +41,16 @@ impl Place {
         with(&self.main, ".damaged")
     }
 
+    /// What the copy of a main file that is gone is kept as.
+    fn copy_of_before(&self) -> PathBuf {
+        with(&self.copy, ".old")
+    }
+
     /// Every file that there may be.
     #[must_use]
-    pub fn files(&self) -> [PathBuf; 5] {
-        [self.main.clone(), self.copy.clone(), self.damaged(), unfinished(&self.main), unfinished(&self.copy)]
+    pub fn files(&self) -> [PathBuf; 6] {
+        let (new_main, new_copy) = (unfinished(&self.main), unfinished(&self.copy));
+        [self.main.clone(), self.copy.clone(), self.damaged(), self.copy_of_before(), new_main, new_copy]
     }
 
     /// Whether there is no store. An empty file is none; beside a copy it is a damaged one.
@@ -56,12 +62,15 @@ impl Place {
         }
     }
 
-    /// Makes an empty main file, and its directory.
-    pub(super) fn make(&self) -> io::Result<()> {
+    /// Makes an empty main file, and its directory. A copy that is there is of the file that was there before, and kept under
+    /// another name, which is given.
+    pub(super) fn make(&self) -> io::Result<Option<PathBuf>> {
         if let Some(dir) = self.main.parent() {
             DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         }
-        create(&self.main).map(drop)
+        let aside = if_there(fs::rename(&self.copy, self.copy_of_before()))?.then(|| self.copy_of_before());
+        OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&self.main)?;
+        Ok(aside)
     }
 }
 

@@ -45,7 +45,7 @@ fn a_damaged_store_is_made_anew_from_its_copy_and_kept_aside() {
         assert_eq!(fs::read(&place.main).unwrap(), damaged, "to look changes nothing");
 
         let (mut store, remembered) = Store::open(place.clone()).unwrap();
-        assert_eq!((remembered, store.away()), (before, None), "case {at}");
+        assert_eq!((remembered, store.unusable()), (before, None), "case {at}");
         assert!(fs::read(place.damaged()).unwrap() == damaged, "case {at}: it is kept");
         let warnings: Vec<String> = store.warnings().collect();
         let names = [&place.main, &place.copy, &place.damaged()].map(|path| path.display().to_string());
@@ -104,11 +104,31 @@ fn a_copy_is_not_used_where_it_is_none_of_this_store() {
     assert!(matches!(error, StoreError::OtherNode { .. }), "{error}");
 
     fs::remove_file(&place.main).unwrap();
-    drop(main_file(&place).unwrap());
-    assert!(!place.copy.exists(), "of no use any more, also if podwired is killed now");
-    assert_eq!(load(dir.path()), [], "moved away, so that it starts empty");
+    let (mut store, remembered) = Store::open(place.clone()).unwrap();
+    assert_eq!(remembered, Remembered::default(), "moved away, so that it starts empty");
+    let warning = store.warnings().next().unwrap();
+    let aside = place.copy.with_extension("redb.old");
+    assert!(warning.contains("began with an empty one") && warning.contains(&aside.display().to_string()), "{warning}");
+    state(&mut store, 9);
+    drop(store);
     fs::write(&place.main, "damaged").unwrap();
-    assert_eq!(load(dir.path()), [], "and the copy with it");
+    assert_eq!(load(dir.path()).len(), 1, "what was stated since");
+    // Wanted back after all.
+    fs::rename(&aside, &place.main).unwrap();
+    let (store, remembered) = Store::open(place.clone()).unwrap();
+    assert_eq!((remembered.attachments.len(), store.warnings().count()), (1, 0));
+    drop(store);
+
+    // Killed before the empty file was there, and before it was more than empty.
+    fs::rename(&place.copy, &aside).unwrap();
+    for main in [None, Some("")] {
+        fs::remove_file(&place.main).unwrap();
+        if let Some(text) = main {
+            fs::write(&place.main, text).unwrap();
+        }
+        assert_eq!(load(dir.path()), [], "{main:?}");
+        fs::remove_file(&place.copy).unwrap();
+    }
 }
 
 #[test]
@@ -156,10 +176,10 @@ fn while_the_disk_fails_the_copy_is_served_and_nothing_changes() {
     fs::create_dir(&place.main).unwrap();
     let (mut store, remembered) = Store::open(place.clone()).unwrap();
     assert_eq!(remembered, before);
-    assert!(store.away().unwrap().contains("control.state_dir can be written"), "{store:?}");
+    assert!(store.unusable().unwrap().contains("control.state_dir can be written"), "{store:?}");
     let warnings: Vec<String> = store.warnings().collect();
     assert!(
-        warnings[0].contains("served from its copy") && warnings[0].contains("nothing can be stored"),
+        warnings[0].contains("what was stored holds") && warnings[0].contains("nothing can be stored"),
         "{warnings:?}"
     );
     let refused = store.commit(&Batch::objects(Owner::Cli, &[route(2, Via::Host)], &[])).unwrap_err();
@@ -173,7 +193,7 @@ fn while_the_disk_fails_the_copy_is_served_and_nothing_changes() {
     assert!(!place.main.exists(), "a store that is gone is not made anew behind what is served");
     fs::copy(&elsewhere, &place.main).unwrap();
     state(&mut store, 2);
-    assert_eq!((store.away(), store.warnings().count()), (None, 0));
+    assert_eq!((store.unusable(), store.warnings().count()), (None, 0));
     drop(store);
     assert_eq!(load(dir.path()).len(), 2);
 }
@@ -207,9 +227,9 @@ fn a_store_that_is_found_damaged_while_it_is_in_use_is_made_anew_too() {
     store.main.database = None;
     fs::write(&place.main, "damaged").unwrap();
     let refused = store.commit(&Batch::objects(Owner::Cli, &[route(3, Via::Host)], &[])).unwrap_err();
-    assert!(matches!(refused, StoreError::Damaged { .. }) && store.away().is_some(), "{refused}");
+    assert!(matches!(refused, StoreError::Damaged { .. }) && store.unusable().is_some(), "{refused}");
     state(&mut store, 3);
-    assert!(store.away().is_none() && fs::read(place.damaged()).unwrap() == b"damaged");
+    assert!(store.unusable().is_none() && fs::read(place.damaged()).unwrap() == b"damaged");
     drop(store);
     assert_eq!(load(dir.path()).len(), 3);
 }
