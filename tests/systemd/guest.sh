@@ -76,7 +76,7 @@ with_dropin() { # SETTING
   printf '[Service]\n%s\n' "$1" >$DROPIN
   systemctl daemon-reload && systemctl restart $UNIT
 }
-without_dropin() { rm $DROPIN && systemctl daemon-reload && systemctl restart $UNIT; }
+without_dropin() { rm -r "${DROPIN%/*}" && systemctl daemon-reload && systemctl restart $UNIT; }
 is_another_than() { # PID
   systemctl is-active --quiet $UNIT && [[ $(property MainPID) != "$1" ]]
 }
@@ -205,7 +205,7 @@ configure $CLUSTER $PODS
 systemctl reset-failed $UNIT
 claim "it is enabled" systemctl enable --now --no-block --quiet $UNIT
 claim "it is tried again while the uplink's address is missing" within 30 has_been_tried 8
-claim "systemctl status says why" is StatusText "*$NODE*"
+claim "systemctl status says why" within 5 is StatusText "*$NODE*"
 wire_node
 claim "it starts once the address is there" within 5 is ActiveState active
 claim "podwired has said that it is ready" is StatusText "0 ports, 0 closed, 0 remote VTEPs"
