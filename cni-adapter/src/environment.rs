@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use podwire_control::model::{AttachmentKey, IFNAME_BYTES_MAX, Mac, PodName, read};
 
 use crate::failure::{Code, Failure};
-use crate::wanted::address;
 
 /// A command on which the specification wants an answer, `VERSION` excepted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -139,6 +139,12 @@ impl Environment {
         args.pod = named(&namespace).zip(named(&name)).map(|(namespace, name)| PodName { namespace, name });
         Ok(args)
     }
+}
+
+/// An address, whose prefix length may follow it: the node's pod CIDR says that.
+pub(crate) fn address(text: &str) -> Result<IpAddr, String> {
+    let prefixed = text.parse::<IpNet>().map(|net| net.addr());
+    prefixed.or_else(|_| read::<IpAddr>(text)).map_err(|error| error.to_string())
 }
 
 fn needed<'a, T>(name: &str, given: Option<&'a T>) -> Result<&'a T, Failure> {

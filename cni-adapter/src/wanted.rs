@@ -4,11 +4,10 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 
-use ipnet::IpNet;
-use podwire_control::model::{Bandwidth, Bits, HostPort, Mac, RateLimit, Transport, read};
+use podwire_control::model::{Bandwidth, Bits, HostPort, Mac, RateLimit, Transport};
 use serde_json::Value;
 
-use crate::environment::Args;
+use crate::environment::{Args, address};
 use crate::failure::Failure;
 use crate::field::Field;
 
@@ -49,12 +48,6 @@ impl Wanted {
         self.mac = self.mac.or(args.mac);
         self
     }
-}
-
-/// An address, whose prefix length may follow it: the node's pod CIDR says that.
-pub(crate) fn address(text: &str) -> Result<IpAddr, String> {
-    let prefixed = text.parse::<IpNet>().map(|net| net.addr());
-    prefixed.or_else(|_| read::<IpAddr>(text)).map_err(|error| error.to_string())
 }
 
 /// What is said first; both places are read, since a mistake is one wherever it stands.

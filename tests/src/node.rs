@@ -116,6 +116,19 @@ impl Node {
         Place { main, copy: self.socket().with_extension("copy.redb"), node: self.spec.name.clone() }
     }
 
+    /// Damages the store of a daemon that does not run, and takes its copy away; gives what the store was.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[must_use]
+    pub fn damage_store(&self) -> Vec<u8> {
+        let Place { main, copy, .. } = self.store();
+        let whole = fs::read(&main).expect("there is a store");
+        fs::write(main, &whole[..100]).expect("it can be written");
+        fs::remove_file(copy).expect("there is a copy");
+        whole
+    }
+
     /// Path of the daemon's log; later starts append.
     #[must_use]
     pub fn log_path(&self) -> PathBuf {

@@ -3,7 +3,6 @@
 use std::fs;
 
 use podwire_tests::held::Held;
-use podwire_vswitch::daemon::store::Place;
 use serde_json::Value;
 
 use crate::plugin::{Call, container, eventually, node};
@@ -45,14 +44,11 @@ fn a_store_that_is_damaged_with_its_copy_gone_is_code_51_until_it_is_whole() {
     let mut node = node();
     let (_pod, call, _) = container(&node, "a");
     assert!(node.stop());
-    let Place { main: store, copy, .. } = node.store();
-    let whole = fs::read(&store).unwrap();
-    fs::write(&store, &whole[..100]).unwrap();
-    fs::remove_file(copy).unwrap();
+    let whole = node.damage_store();
     node.start();
     call.run("STATUS").failed_so("1.1.0", 51, "pods that are attached suffer", "damaged");
     assert!(node.stop());
-    fs::write(&store, &whole).unwrap();
+    fs::write(node.store().main, &whole).unwrap();
     node.start();
     assert!(ready(&call));
 }

@@ -14,7 +14,6 @@ use podwire_control::spool;
 use podwire_tests::probe::Path;
 use podwire_tests::probe::ping::{Ping, ping};
 use podwire_tests::{Netns, Node, Pod, command};
-use podwire_vswitch::daemon::store::Place;
 
 use crate::api::{Api, eventually, node, port, refused, route};
 use crate::restart::while_connected;
@@ -346,10 +345,7 @@ fn without_a_store_and_its_copy_nobody_is_attached_and_the_others_go_on() {
     let api = Api::of(&node);
     let ((a, _), (b, _)) = (container(&api, "a"), container(&api, "b"));
     assert!(node.stop());
-    let Place { main: store, copy, .. } = node.store();
-    let whole = fs::read(&store).unwrap();
-    fs::write(&store, &whole[..100]).unwrap();
-    fs::remove_file(copy).unwrap();
+    let whole = node.damage_store();
     node.start();
     let api = Api::of(&node);
     let netns = Netns::new("c");
@@ -358,7 +354,7 @@ fn without_a_store_and_its_copy_nobody_is_attached_and_the_others_go_on() {
     let Readiness { cannot_attach, pods_suffer } = api.ask(api.client.readiness()).unwrap();
     assert!(cannot_attach.unwrap().contains("damaged") && pods_suffer.unwrap().contains("damaged"));
     assert!(node.stop());
-    fs::write(&store, &whole).unwrap();
+    fs::write(node.store().main, &whole).unwrap();
     node.start();
     assert_eq!(Api::of(&node).attachments().len(), 2);
     assert!(ping(Path::v4(&a, &b), Ping::default()).all());

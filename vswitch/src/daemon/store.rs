@@ -11,6 +11,7 @@ mod attachment;
 mod batch;
 mod error;
 mod file;
+mod layout;
 mod place;
 mod probe;
 mod record;

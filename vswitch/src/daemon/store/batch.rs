@@ -7,12 +7,9 @@ use redb::{Database, ReadableTable};
 
 use super::Store;
 use super::attachment::{self, StoredAttachment};
-use super::file::{ATTACHMENTS, META, OBJECTS, RANGES, RELEASES};
+use super::layout::{ATTACHMENTS, COMMITS, META, OBJECTS, RANGES, RELEASES};
 use super::record::{self, RecordError};
 use crate::daemon::ipam::ReleaseRows;
-
-/// The key in [`META`] of how many batches were written.
-const COMMITS: &str = "commits";
 
 /// Changes that are one.
 #[derive(Clone, Copy, Debug, Default)]

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::file::SCHEMA;
+use super::layout::SCHEMA;
 
 /// The store can not be used, or one commit failed. The file was not deleted, nor was anything in it lost.
 #[derive(Debug, thiserror::Error)]

@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use redb::backends::InMemoryBackend;
 use redb::{Database, DatabaseError, StorageBackend};
 
-use super::file::CACHE_BYTES;
+use super::layout::CACHE_BYTES;
 
 /// Why a file can not be used.
 pub(super) enum Unusable {

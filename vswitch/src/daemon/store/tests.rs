@@ -3,7 +3,7 @@
 mod copy;
 
 use super::attachment::tests::stored;
-use super::file::{ATTACHMENTS, META, OBJECTS, RANGES, RELEASES};
+use super::layout::{ATTACHMENTS, META, OBJECTS, RANGES, RELEASES};
 use super::*;
 use crate::daemon::ipam::ReleaseRows;
 use crate::daemon::ledger::any;
