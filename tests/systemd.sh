@@ -54,10 +54,10 @@ fetch_debian() {
   echo "fetching Debian $SUITE into $CACHE"
   local debian=$FOLDER/debian
   debootstrap --variant=minbase --include="$INCLUDE" "$SUITE" "$debian" "$MIRROR" >"$FOLDER/console" 2>&1 || die "cannot fetch Debian"
-  cp "$PODWIRE_DEB" "$debian/root/podwire.deb"
-  chroot "$debian" apt-get -qq install --download-only --yes /root/podwire.deb </dev/null >"$FOLDER/console" 2>&1 ||
+  cp "$PODWIRE_DEB" "$debian/podwire.deb"
+  chroot "$debian" apt-get -qq install --download-only --yes /podwire.deb </dev/null >"$FOLDER/console" 2>&1 ||
     die "cannot fetch what $PODWIRE_DEB depends on"
-  rm "$debian/root/podwire.deb"
+  rm "$debian/podwire.deb"
   echo "$WANTED" >"$debian/wanted"
   rm -rf "$CACHE/debian" && mv "$debian" "$CACHE/debian"
 }

@@ -92,9 +92,9 @@ pub enum Conflict {
     },
 }
 
-/// Why a mapping can not be had beside those there are, and the node's tunnels. One on all addresses and one on a single address can not be had
-/// together, as with bind(2) and in the rules by which kube-scheduler places pods: who gets a packet would else depend on
-/// which of the node's addresses a client happens to use.
+/// Why a mapping can not be had beside those there are, and the node's tunnels. One on all addresses and one on a single
+/// address can not be had together, as with bind(2) and in the rules by which kube-scheduler places pods: who gets a packet
+/// would else depend on which of the node's addresses a client happens to use.
 #[must_use]
 pub fn conflict(taken: &[Mapping], tunnel_port: Option<u16>, wanted: &Mapping) -> Option<Conflict> {
     let HostPort { transport, host_port, .. } = wanted.host_port;
